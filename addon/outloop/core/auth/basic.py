@@ -1,0 +1,29 @@
+"""HTTP Basic (RFC 7617)."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """``Authorization: Basic base64(username:password)``; the user name is public, the password and the pair are not."""
+
+    parts: tuple[Part, ...] = (Part("username", is_secret=False), Part("password"))
+    stripped_headers: frozenset[str] = frozenset()
+    stripped_query: frozenset[str] = frozenset()
+    strips_cookies: bool = True
+
+    def edits(self, parts: Parts) -> Edits:
+        return Edits(headers=(("Authorization", Secret(b"Basic " + _pair(parts))),))
+
+    def derived(self, parts: Parts) -> tuple[Secret, ...]:
+        return (Secret(_pair(parts)),)
+
+
+def _pair(parts: Parts) -> bytes:
+    return base64.b64encode(parts["username"].reveal() + b":" + parts["password"].reveal())

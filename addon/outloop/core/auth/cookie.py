@@ -1,0 +1,25 @@
+"""A credential in a cookie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """``Cookie: <name>=<token>``; every cookie the agent sent is dropped."""
+
+    name: str
+    parts: tuple[Part, ...] = (Part("token"),)
+    stripped_headers: frozenset[str] = frozenset()
+    stripped_query: frozenset[str] = frozenset()
+    strips_cookies: bool = True
+
+    def edits(self, parts: Parts) -> Edits:
+        return Edits(cookies=((self.name, parts["token"]),))
+
+    def derived(self, parts: Parts) -> tuple[Secret, ...]:
+        return ()

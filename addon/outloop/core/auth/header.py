@@ -1,0 +1,29 @@
+"""A credential in a header of the service's own, such as ``X-Api-Key``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``<name>: <prefix><token>``."""
+
+    name: str
+    prefix: str = ""
+    parts: tuple[Part, ...] = (Part("token"),)
+    stripped_query: frozenset[str] = frozenset()
+    strips_cookies: bool = True
+
+    @property
+    def stripped_headers(self) -> frozenset[str]:
+        return frozenset({self.name.lower()})
+
+    def edits(self, parts: Parts) -> Edits:
+        return Edits(headers=((self.name, Secret(self.prefix.encode() + parts["token"].reveal())),))
+
+    def derived(self, parts: Parts) -> tuple[Secret, ...]:
+        return ()

@@ -1,0 +1,31 @@
+"""A credential in several headers, such as an application id beside its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outloop.core.auth.base import Edits, Part, Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Each of `names` is a header and a part of the key; those in `public` identify and are not scrubbed."""
+
+    names: tuple[str, ...]
+    public: frozenset[str] = frozenset()
+    stripped_query: frozenset[str] = frozenset()
+    strips_cookies: bool = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(Part(name, is_secret=name not in self.public) for name in self.names)
+
+    @property
+    def stripped_headers(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.names)
+
+    def edits(self, parts: Parts) -> Edits:
+        return Edits(headers=tuple((name, parts[name]) for name in self.names))
+
+    def derived(self, parts: Parts) -> tuple[()]:
+        return ()

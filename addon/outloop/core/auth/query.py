@@ -1,0 +1,28 @@
+"""A credential in the query, where a service offers nothing better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """``?<param>=<token>``."""
+
+    param: str
+    parts: tuple[Part, ...] = (Part("token"),)
+    stripped_headers: frozenset[str] = frozenset()
+    strips_cookies: bool = True
+
+    @property
+    def stripped_query(self) -> frozenset[str]:
+        return frozenset({self.param.lower()})
+
+    def edits(self, parts: Parts) -> Edits:
+        return Edits(query=((self.param, parts["token"]),))
+
+    def derived(self, parts: Parts) -> tuple[Secret, ...]:
+        return ()
