@@ -1,0 +1,263 @@
+"""The audit writer: one thread, one connection; many rows share a commit, and nobody waits for the disk on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+
+from outloop.core.errors import AuditError
+from outloop.core.ledger import EventRow, Row, UlidFactory, timestamp
+from outloop.store.appender import Appender, RowRefused
+
+BATCH_ROWS = 500
+QUEUE_ROWS = 10_000
+LINGER_S = 0.01
+RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A row on its way to the disk, and who waits for it: a coroutine of `loop`, a thread, or nobody."""
+
+    row: Row
+    loop: asyncio.AbstractEventLoop | None = None
+    arrival: asyncio.Future[None] | None = None
+    result: Future[None] | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        return self.arrival is not None or self.result is not None
+
+
+class AuditWriter:
+    """Appends to the record at *path*; `clock` returns seconds since 1970, as time.time does; `randomness(n)` n random bytes.
+
+    Starts with the first row, or with `start`, which raises where the record cannot be had. `ids` makes row ids that rise.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        randomness: Callable[[int], bytes] = os.urandom,
+        *,
+        busy_timeout_s: float = 5.0,
+    ) -> None:
+        self.ids = UlidFactory(lambda: int(clock() * 1000), randomness)
+        self.writer = self.ids.next()
+        self.lost = 0
+        self.problem: AuditError | None = None
+        self._path = path
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._in_hand: list[_Waiting] = []
+        self._unsaved: list[_Waiting] = []
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._is_over = False
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether the last rows reached the disk; `problem` says why not, `lost` counts rows that never will."""
+        return self.problem is None and not self._is_over
+
+    def start(self) -> None:
+        """Open the record and start the thread. A second call does nothing.
+
+        Raises UsageError when the record was written by a newer Outloop, AuditError when it cannot be opened or written.
+        """
+        with self._lock:
+            if self._thread is None:
+                appender = Appender(self._path, self.writer, self._busy_timeout_s)
+                self._thread = Thread(target=self._run, args=(appender,), name="outloop-audit", daemon=True)
+                self._thread.start()
+
+    async def commit(self, row: Row) -> None:
+        """Return when *row* is on disk. A caller that is cancelled meanwhile leaves a row that may or may not be there.
+
+        Raises AuditError when it could not be written.
+        """
+        loop = asyncio.get_running_loop()
+        arrival: asyncio.Future[None] = loop.create_future()
+        self._put(_Waiting(row, loop=loop, arrival=arrival), limit=QUEUE_ROWS)
+        await arrival
+
+    def append(self, row: Row) -> None:
+        """Write *row* soon, without telling the caller. While the disk refuses, it is kept and tried again.
+
+        Never raises: what cannot be kept is counted in `lost`, and `problem` says why.
+        """
+        try:
+            # Twice the room that commits have: the outcome of a request that was let through still fits.
+            self._put(_Waiting(row), limit=2 * QUEUE_ROWS)
+        except AuditError as error:
+            self._lose(1, error)
+
+    def append_now(self, row: Row) -> None:
+        """Return when *row* is on disk; for commands, and never on an event loop.
+
+        Raises AuditError when it could not be written, UsageError as `start` does.
+        """
+        result: Future[None] = Future()
+        self._put(_Waiting(row, result=result), limit=QUEUE_ROWS)
+        result.result()
+
+    def event(
+        self,
+        kind: str,
+        *,
+        workspace: str | None = None,
+        agent: str | None = None,
+        service: str | None = None,
+        key: str | None = None,
+        host: str | None = None,
+        detail: str | None = None,
+    ) -> EventRow:
+        """Return an event row with a new id and the present time; not yet written."""
+        at = timestamp(int(self._clock() * 1000))
+        return EventRow(
+            id=self.ids.next(),
+            at=at,
+            kind=kind,
+            workspace=workspace,
+            agent=agent,
+            service=service,
+            key=key,
+            host=host,
+            detail=detail,
+        )
+
+    def close(self) -> None:
+        """Write what is waiting, and stop. Raises AuditError when rows had to be given up."""
+        if self._thread is None:
+            return
+        self._queue.put(None)
+        self._thread.join()
+        if self._unsaved:
+            raise AuditError(
+                f"{len(self._unsaved)} audit rows could not be written", self.problem.message if self.problem else None
+            )
+
+    def _put(self, waiting: _Waiting, limit: int) -> None:
+        if self._thread is None:
+            self.start()
+        if self._queue.qsize() >= limit:
+            raise AuditError(
+                "the audit queue is full", "the disk is slower than the requests: none is let through until it has caught up"
+            )
+        self._queue.put(waiting)
+        if self._is_over:  # the thread may have ended between the question and the put: then nobody else answers
+            self._refuse(self._drained())
+
+    def _run(self, appender: Appender) -> None:
+        try:
+            is_stopping = False
+            while not is_stopping:
+                self._in_hand, is_stopping = self._next_batch()
+                self._write(appender, self._in_hand)
+                self._in_hand = []
+                appender.checkpoint()
+        finally:
+            # Also after an error nobody foresaw: whoever waits, or comes later, is refused instead of left waiting.
+            self._is_over = True
+            self._refuse([*self._in_hand, *self._drained()])
+            appender.close()
+
+    def _next_batch(self) -> tuple[list[_Waiting], bool]:
+        batch: list[_Waiting] = []
+        is_awaited = False
+        try:
+            waiting = self._queue.get(timeout=RETRY_S if self._unsaved else None)
+            while waiting is not None:
+                batch.append(waiting)
+                if len(batch) == BATCH_ROWS:
+                    return batch, False
+                is_awaited = is_awaited or waiting.is_awaited
+                # An outcome that nobody waits for lingers a little: the next request's decision takes it along, for one
+                # commit instead of two.
+                waiting = self._queue.get_nowait() if is_awaited else self._queue.get(timeout=LINGER_S)
+        except Empty:
+            return batch, False
+        return batch, True
+
+    def _write(self, appender: Appender, batch: list[_Waiting]) -> None:
+        batch = [*self._unsaved, *batch]
+        if not batch:
+            return
+        try:
+            appender.append([waiting.row for waiting in batch])
+        except RowRefused as error:
+            self._unsaved = []
+            if len(batch) > 1:  # one bad row is not to take the others with it
+                for waiting in batch:
+                    self._write(appender, [waiting])
+            else:
+                _answer(batch, error)
+                self._lose(sum(not waiting.is_awaited for waiting in batch), error)
+        except AuditError as error:
+            # Those who queued up meanwhile have waited as long: they are answered too, not made to wait once more.
+            batch += self._drained()
+            unsaved = [waiting for waiting in batch if not waiting.is_awaited]
+            self._unsaved = unsaved[:QUEUE_ROWS]
+            self._lose(len(unsaved) - len(self._unsaved), error)
+            self.problem = error
+            _answer(batch, error)
+        else:
+            self._unsaved = []
+            self.problem = None
+            _answer(batch, None)
+
+    def _drained(self) -> list[_Waiting]:
+        drained: list[_Waiting] = []
+        is_stopping = False
+        with contextlib.suppress(Empty):
+            while True:
+                waiting = self._queue.get_nowait()
+                if waiting is None:
+                    is_stopping = True
+                else:
+                    drained.append(waiting)
+        if is_stopping and not self._is_over:
+            self._queue.put(None)
+        return drained
+
+    def _refuse(self, rows: list[_Waiting]) -> None:
+        error = AuditError("the audit writer has stopped", "restart the proxy")
+        _answer(rows, error)
+        self._lose(sum(not waiting.is_awaited for waiting in rows), error)
+
+    def _lose(self, count: int, error: AuditError) -> None:
+        if count:
+            with self._lock:
+                self.lost += count
+            self.problem = error
+
+
+def _answer(batch: Iterable[_Waiting], error: AuditError | None) -> None:
+    arrivals: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiting in batch:
+        if waiting.result is not None:
+            _settle([waiting.result], error)
+        elif waiting.loop is not None and waiting.arrival is not None:
+            arrivals.setdefault(waiting.loop, []).append(waiting.arrival)
+    for loop, futures in arrivals.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle, futures, error)
+
+
+def _settle(futures: Iterable[asyncio.Future[None] | Future[None]], error: AuditError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(AuditError(error.message, error.hint))
