@@ -1,0 +1,125 @@
+"""Which connections are open and which exchanges are under way; what the wire and the repairs ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mitmproxy import http
+
+from outloop.core.model import Agent
+from outloop.core.scrub import scrub
+from outloop.proxy.exchange import Connection, Exchange, Phase, Said
+
+
+class Traffic:
+    """Everything in flight, by identity. Nothing here outlives its agent's connection."""
+
+    def __init__(self) -> None:
+        self.connections: dict[str, Connection] = {}
+        self.untrusted: set[str] = set()
+        self.sockets: dict[str, Exchange] = {}
+        self._by_flow: dict[str, Exchange] = {}
+        self._by_request: dict[int, tuple[http.Request, Exchange]] = {}
+        self._flows_of: dict[str, dict[str, http.HTTPFlow]] = {}
+
+    def begin(self, flow: http.HTTPFlow, audit_id: str) -> Exchange:
+        """Put a new exchange, with *audit_id*, in charge of *flow*."""
+        request = flow.request
+        is_connect = request.method == "CONNECT"
+        said = Said(
+            method=request.data.method.decode("utf-8", "backslashreplace"),
+            scheme="" if is_connect else request.scheme,
+            host=request.host,
+            port=request.port,
+            target="" if is_connect else request.data.path.decode("utf-8", "surrogateescape"),
+        )
+        exchange = Exchange(audit_id, Agent(""), said, time.monotonic())
+        self._by_flow[flow.id] = exchange
+        # Kept with the request itself, so that its identity is not reused while this entry stands.
+        self._by_request[id(request)] = (request, exchange)
+        self._flows_of.setdefault(flow.client_conn.id, {})[flow.id] = flow
+        return exchange
+
+    def of(self, flow: http.HTTPFlow) -> Exchange | None:
+        """Return the exchange of *flow*."""
+        return self._by_flow.get(flow.id)
+
+    def end(self, flow: http.HTTPFlow) -> None:
+        """Forget *flow*: its outcome is known."""
+        self._by_flow.pop(flow.id, None)
+        self._by_request.pop(id(flow.request), None)
+        self._flows_of.get(flow.client_conn.id, {}).pop(flow.id, None)
+
+    def leave(self, client_id: str) -> list[Exchange]:
+        """Forget an agent's connection; return the exchanges that were still under way on it."""
+        self.connections.pop(client_id, None)
+        self.untrusted.discard(client_id)
+        flows = list(self._flows_of.pop(client_id, {}).values())
+        left = [self._by_flow[flow.id] for flow in flows if flow.id in self._by_flow]
+        for exchange in left:
+            exchange.has_left = True
+        for flow in flows:
+            self._by_flow.pop(flow.id, None)
+            self._by_request.pop(id(flow.request), None)
+        return left
+
+    def exchange_of(self, request: http.Request) -> Exchange | None:
+        """Return the exchange of *request*, by identity (wire.Gate)."""
+        found = self._by_request.get(id(request))
+        return found[1] if found and found[0] is request else None
+
+    def answer_for(self, flow: http.HTTPFlow) -> http.Response | None:
+        """Return the refusal to send in place of mitmproxy's own error page (desk.Desk)."""
+        exchange = self.of(flow)
+        return exchange.answer if exchange else None
+
+    def is_refused(self, flow: http.HTTPFlow) -> bool:
+        """Tell whether the rest of the request's body is not wanted (desk.Desk)."""
+        exchange = self.of(flow)
+        return exchange is None or exchange.answer is not None
+
+    def body_limit(self, flow: http.HTTPFlow) -> int | None:
+        """Return how many bytes a rule may read of the body being collected (desk.Desk)."""
+        exchange = self.of(flow)
+        if exchange is None or exchange.phase is not Phase.AWAITING_BODY or exchange.service is None:
+            return None
+        return exchange.service.body_limit
+
+    def overflow(self, flow: http.HTTPFlow) -> None:
+        """Take note that the body went over the limit (desk.Desk)."""
+        exchange = self.of(flow)
+        if exchange is not None:
+            exchange.body_overflow = True
+
+    def leaving(self, flow: http.HTTPFlow) -> None:
+        """Take note that the agent gave the request up (desk.Desk)."""
+        exchange = self.of(flow)
+        if exchange is not None:
+            exchange.has_left = True
+
+    def tunnel_of(self, client_id: str) -> Exchange | None:
+        """Return the exchange of the tunnel that an agent's connection was opened for (desk.Desk)."""
+        opened = self.connections.get(client_id)
+        return opened.exchange if opened else None
+
+    def stream_of(self, flow: http.HTTPFlow) -> Callable[[bytes], list[bytes]] | None:
+        """Return what the response's body streams through, None where it is collected (desk.Desk)."""
+        exchange = self.of(flow)
+        return exchange.stream if exchange else None
+
+    def is_cut(self, flow: http.HTTPFlow) -> bool:
+        """Tell whether an upload under way was cut off (desk.Desk)."""
+        exchange = self.of(flow)
+        if exchange is None:
+            return flow.response is None  # an upstream may answer, which ends the exchange, before the upload is whole
+        return exchange.is_cut
+
+    def clean_control(self, server_id: str, payload: bytes) -> bytes:
+        """Return the payload of a control frame without any secret; without anything when it held one (desk.Desk)."""
+        exchange = self.sockets.get(server_id)
+        if exchange is None or exchange.opened is None:
+            return b""
+        clean, hits = scrub(exchange.opened.scrub_set, payload)
+        exchange.scrubbed += hits
+        return b"" if hits else clean
