@@ -1,0 +1,236 @@
+"""`outloop key`: credentials, and the switch that lets agents use them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+import click
+
+from outloop.cli.candidates import keys as key_names
+from outloop.cli.candidates import services
+from outloop.cli.context import Context, pass_context
+from outloop.cli.render import checked_name, json_flag, rows, workspace_option
+from outloop.core.errors import NoError, UsageError
+
+if TYPE_CHECKING:
+    from outloop.core.secret import Secret
+    from outloop.operator.keys import KeyPlan, Keys
+    from outloop.operator.placement import Placement
+
+COLUMNS = ("workspace", "key", "service", "value", "runtime_access", "added_at", "last_used", "last_status")
+STDIN_LIMIT_BYTES = 256 * 1024
+TERMINAL_LINE_LIMIT = 4095  # what Linux hands on of one typed or pasted line (termios(3), canonical mode)
+GRACE = "1h"
+UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+LONGEST_GRACE_S = 30 * 86400
+
+stdin_option = click.option("--stdin", "from_stdin", is_flag=True, help="Read the value from standard input, not from a prompt.")
+shared_option = click.option("--shared-ok", is_flag=True, help="Accept a value that another workspace has too.")
+
+
+@click.group()
+def key() -> None:
+    """Store keys and switch their runtime access. A value is never an argument: it would show in `ps` and in history.
+
+    \b
+    Example:
+      outloop key add calendly -w acme
+      outloop key enable calendly -w acme
+    """
+
+
+@key.command()
+@click.argument("service", shell_complete=services)
+@workspace_option()
+@click.option("--name", metavar="N", help="What to call the key; default: as the policy says, else WS-SERVICE.")
+@stdin_option
+@shared_option
+@pass_context
+def add(context: Context, service: str, workspace: str, name: str | None, from_stdin: bool, shared_ok: bool) -> None:
+    """Store a key for SERVICE in the keychain. Agents cannot use it until `outloop key enable`.
+
+    \b
+    Example:
+      outloop key add calendly -w acme
+      pass show acme/calendly | outloop key add calendly -w acme --stdin
+    """
+    placement = _placement(context, workspace, service, checked_name(name, "key") if name is not None else None)
+    keys = _keys(context)
+    plan = placement.plan
+    keys.refuse_taken(plan)
+    _refuse_unreadable(from_stdin)
+    if not from_stdin:
+        click.echo(f"at {plan.title}, name the token `{plan.provider_name}`; here it is the key `{plan.name}`", err=True)
+    label = keys.add(plan, _values(plan, from_stdin), shared_ok=shared_ok)
+    click.echo(f"stored the key {plan.name} of workspace {workspace} in {label}")
+    if from_stdin:
+        click.echo(f"at {plan.title}, name the token `{plan.provider_name}`, so that both sides show which is which")
+    _tell_policy(placement)
+    click.echo("runtime access is OFF: no agent can use this key until you run")
+    click.echo(f"  outloop key enable {plan.name} -w {workspace}")
+
+
+@key.command("list")
+@workspace_option(required=False)
+@json_flag
+@pass_context
+def list_(context: Context, workspace: str | None, as_json: bool) -> None:
+    """List keys with their switch and last use. Values stay in the keychain.
+
+    \b
+    Example:
+      outloop key list -w acme
+    """
+    uses = context.records().key_uses() if context.home.audit_db.exists() else []
+    records = _keys(context).listed(workspace, uses)
+    rows("Keys", COLUMNS, records, as_json, empty="no key yet: outloop key add SERVICE -w WS")
+
+
+@key.command()
+@click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
+@workspace_option()
+@pass_context
+def enable(context: Context, key_name: str, workspace: str) -> None:
+    """Let agents of the workspace use a key, from the very next request.
+
+    \b
+    Example:
+      outloop key enable calendly -w acme
+    """
+    _switch(context, workspace, key_name, True)
+
+
+@key.command()
+@click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
+@workspace_option()
+@pass_context
+def disable(context: Context, key_name: str, workspace: str) -> None:
+    """Take a key away from agents, from the very next request.
+
+    \b
+    Example:
+      outloop key disable calendly -w acme
+    """
+    _switch(context, workspace, key_name, False)
+
+
+@key.command()
+@click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
+@workspace_option()
+@stdin_option
+@click.option("--grace", default=GRACE, show_default=True, metavar="TIME", help="How long the old value is still scrubbed.")
+@shared_option
+@pass_context
+def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, grace: str, shared_ok: bool) -> None:
+    """Give a key a new value. Its switch stays as it is; running proxies use the new value from the next request.
+
+    \b
+    Example:
+      outloop key rotate calendly -w acme
+    """
+    grace_s = _seconds(grace)
+    keys = _keys(context)
+    record = keys.find(workspace, key_name)
+    plan = _placement(context, workspace, record.service, record.name).plan
+    _refuse_unreadable(from_stdin)
+    label = keys.rotate(plan, _values(plan, from_stdin), grace_s, shared_ok=shared_ok)
+    click.echo(f"stored the new value of {record.name} in {label}; runtime access is {'on' if record.runtime_access else 'OFF'}")
+    if grace_s:
+        click.echo(f"the old value is scrubbed for another {grace}: revoke it at {plan.title} meanwhile")
+
+
+@key.command()
+@click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
+@workspace_option()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def remove(context: Context, key_name: str, workspace: str, yes: bool) -> None:
+    """Delete a key from the keychain. Its rows stay in the audit record.
+
+    \b
+    Example:
+      outloop key remove calendly -w acme
+    """
+    keys = _keys(context)
+    record = keys.find(workspace, key_name)
+    if not yes:
+        if not _has_terminal():
+            raise UsageError("there is no terminal to ask on", "--yes removes without asking")
+        if not click.confirm(f"Remove the key {record.name} of workspace {workspace}?"):
+            raise NoError("nothing was removed")
+    keys.remove(record)
+    click.echo(f"removed the key {record.name} of workspace {workspace}; it still works wherever else it is used until revoked")
+
+
+def _keys(context: Context) -> Keys:
+    from outloop.operator.keys import Keys
+
+    return Keys(context.state(), context.keychain, context.record_event, time.time)
+
+
+def _placement(context: Context, workspace: str, service: str, name: str | None) -> Placement:
+    from outloop.operator.placement import place
+
+    policy = context.policies().workspaces.get(workspace)
+    return place(workspace, service, name, context.home.policies, policy, context.entry)
+
+
+def _switch(context: Context, workspace: str, named: str, on: bool) -> None:
+    keys = _keys(context)
+    record = keys.find(workspace, named)
+    changed = keys.switch(record, on)
+    click.echo(f"runtime access of {record.name} {'is now' if changed else 'was already'} {'on' if on else 'OFF'}")
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # None: closed by whoever started this
+
+
+def _refuse_unreadable(from_stdin: bool) -> None:
+    if from_stdin and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError("--stdin needs a file or a pipe to read from", "leave it away: the prompt does not show what you type")
+    if not from_stdin and not _has_terminal():
+        raise UsageError("there is no terminal to ask on", "--stdin takes the value from standard input")
+
+
+def _values(plan: KeyPlan, from_stdin: bool) -> dict[str, Secret]:
+    from outloop.operator.values import checked_value, read_values
+
+    if from_stdin:
+        return read_values(plan.parts, sys.stdin.buffer.read(STDIN_LIMIT_BYTES))
+    values = {}
+    for part in plan.parts:
+        shown = "" if len(plan.parts) == 1 else f" {part.name}"
+        typed = click.prompt(f"{plan.title} key{shown}", hide_input=part.is_secret, err=True)
+        if len(typed.encode(errors="replace")) >= TERMINAL_LINE_LIMIT:
+            raise UsageError("a terminal cuts lines of this length", "--stdin takes the value from a file or a pipe")
+        values[part.name] = checked_value(part, typed)
+    return values
+
+
+def _tell_policy(placement: Placement) -> None:
+    plan = placement.plan
+    if placement.policy_key is not None:
+        if placement.policy_key != plan.name:
+            click.echo(f"{placement.file} uses the key {placement.policy_key} for {plan.service}: to use this one, set")
+            click.echo(f"    key: {plan.name}")
+    elif placement.create_file():
+        click.echo(f"wrote {placement.file}: agents of {plan.workspace} may make {plan.title}'s documented reads")
+    else:
+        click.echo(f"{placement.file} does not use {plan.service} yet: paste this under `services:`")
+        click.echo(placement.block, nl=False)
+
+
+def _seconds(text: str) -> int:
+    digits = text.rstrip(ascii_lowercase)
+    unit_s = UNITS_S.get(text[len(digits) :])
+    if digits == "0" and text == digits:
+        return 0
+    if not digits.isascii() or not digits.isdecimal() or unit_s is None or len(digits) > 9:
+        raise UsageError(f"{text!r} is not a length of time", "write 30min, 1h, 2d or 0")
+    if int(digits) * unit_s > LONGEST_GRACE_S:
+        raise UsageError(f"a grace of {text} is longer than 30 days", "a value that is scrubbed for longer belongs revoked")
+    return int(digits) * unit_s

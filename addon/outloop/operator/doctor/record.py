@@ -1,0 +1,33 @@
+"""Can rows be written, and is the record whole?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from outloop.operator.doctor.finding import Finding, failure, ok, skipped, warning
+from outloop.operator.doctor.premises import PROBE_LIMIT_S, Premises
+from outloop.store.backends import NoAnswer, within
+
+_NAME = "record"
+
+
+def check(premises: Premises) -> Iterator[Finding]:
+    """No row, no request: a record that cannot be written to stops everything."""
+    path = premises.home.audit_db
+    if not premises.has_record:
+        yield skipped(_NAME, "nothing is on record yet")
+        return
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        yield failure(_NAME, f"{path} cannot be written", "make file and folder writable for the user who runs the proxy")
+    try:
+        found = within(PROBE_LIMIT_S, premises.records.verify, "the record")
+    except NoAnswer:
+        yield warning(_NAME, f"the record is too long to verify within {PROBE_LIMIT_S:.0f} s", "outloop audit verify")
+        return
+    if found.first_bad is not None:
+        bad = found.first_bad
+        text = f"the record is not whole: append {bad.seq} of writer {bad.writer}: {bad.fault}"
+        yield failure(_NAME, text, "outloop audit verify; keep a copy of audit.db and audit.head as they are")
+    else:
+        yield ok(_NAME, f"{found.rows} appends, none edited, removed, reordered or cut off")

@@ -1,0 +1,200 @@
+"""What an operator does with keys: add, switch, rotate, remove, list.
+
+A value goes from the operator's hands into the keychain and is never shown again. Every change is an audit event first and
+takes effect second, so that no switch is ever on without a row that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from outloop.core.auth import Part
+from outloop.core.errors import KeychainError, KeyMissing, UsageError
+from outloop.core.ledger import timestamp
+from outloop.core.secret import Secret
+from outloop.store.keychain import Keychain
+from outloop.store.state import KeyRecord, State, StateStore, key_taken
+
+Clock = Callable[[], float]
+MASK = "••••••••"
+
+
+class EventSink(Protocol):
+    """Writes an event row and returns when it is on disk; raises AuditError when it is not."""
+
+    def __call__(
+        self, kind: str, *, workspace: str, agent: str | None = None, service: str | None = None, key: str | None = None
+    ) -> None:
+        """Write a row of that kind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlan:
+    """A key about to be stored: for which service, under which name, of which parts."""
+
+    workspace: str
+    service: str
+    title: str
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def provider_name(self) -> str:
+        """What to call the token at the provider, so that both sides show which is which."""
+        return f"outloop-{self.name}"
+
+
+class Keys:
+    """The keys of a home. *open_keychain* is called only by what needs values; *now* returns seconds since the epoch."""
+
+    def __init__(self, state: StateStore, open_keychain: Callable[[], Keychain], record_event: EventSink, now: Clock) -> None:
+        self._state = state
+        self._open_keychain = open_keychain
+        self._record_event = record_event
+        self._now = now
+
+    def find(self, workspace: str, named: str) -> KeyRecord:
+        """Return the key called *named*, or the only key of the service called so. Raises UsageError."""
+        records = [record for record in self._state.snapshot().keys.values() if record.workspace == workspace]
+        exact = [record for record in records if record.name == named]
+        found = exact or [record for record in records if record.service == named]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(record.name for record in found)
+            raise UsageError(f"workspace {workspace} has several keys for {named}", f"say which: {names}")
+        if not records:
+            raise UsageError(f"workspace {workspace} has no key", f"`outloop key add SERVICE -w {workspace}` stores one")
+        names = ", ".join(record.name for record in records)
+        raise UsageError(f"workspace {workspace} has no key {named}", f"it has {names}")
+
+    def refuse_taken(self, plan: KeyPlan) -> None:
+        """Raise UsageError when the workspace has a key of that name with a value: before its operator is asked for one."""
+        record = self._state.snapshot().keys.get((plan.workspace, plan.name))
+        if record is None:
+            return
+        if record.service == plan.service:
+            try:
+                self._open_keychain().get(plan.workspace, plan.name)
+            except KeyMissing:
+                return  # its value was lost: adding it again is the way to mend that
+        raise key_taken(plan.workspace, plan.name)
+
+    def add(self, plan: KeyPlan, parts: Mapping[str, Secret], *, shared_ok: bool = False) -> str:
+        """Store a new key with runtime access off; return the keychain's label.
+
+        Raises UsageError when the name is taken, or when another workspace has the value and not *shared_ok*; KeyLocked when
+        it could not be stored, and then nothing was added.
+        """
+        self.refuse_taken(plan)
+        keychain = self._open_keychain()
+        self._end_graces(keychain)
+        self._refuse_shared(keychain, plan, parts, shared_ok)
+        self._record_event("key_added", workspace=plan.workspace, service=plan.service, key=plan.name)
+        # The record first: of two commands that add one name, one stops here, before it overwrites the other's value.
+        if (plan.workspace, plan.name) in self._state.snapshot().keys:
+            self._state.set_runtime_access(plan.workspace, plan.name, False)
+            self._state.rotate_key(plan.workspace, plan.name, None)
+        else:
+            self._state.add_key(plan.workspace, plan.name, plan.service, timestamp(int(self._now() * 1000)))
+        try:
+            keychain.set(plan.workspace, plan.name, parts)
+        except KeychainError:
+            self._record_event("key_removed", workspace=plan.workspace, service=plan.service, key=plan.name)
+            self._state.remove_key(plan.workspace, plan.name)
+            raise
+        return keychain.label
+
+    def switch(self, record: KeyRecord, on: bool) -> bool:
+        """Turn a key's runtime access on or off, from the very next request in every running proxy. False if it was so."""
+        if record.runtime_access == on:
+            return False
+        kind = "key_enabled" if on else "key_disabled"
+        self._record_event(kind, workspace=record.workspace, service=record.service, key=record.name)
+        self._state.set_runtime_access(record.workspace, record.name, on)
+        return True
+
+    def rotate(self, plan: KeyPlan, parts: Mapping[str, Secret], grace_s: float, *, shared_ok: bool = False) -> str:
+        """Give a key a new value; return the keychain's label. For *grace_s* seconds the old one is still scrubbed.
+
+        Raises UsageError as `add` does, and when the value is the one that is stored; KeyLocked.
+        """
+        keychain = self._open_keychain()
+        self._end_graces(keychain)
+        self._refuse_shared(keychain, plan, parts, shared_ok)
+        try:
+            before = keychain.get(plan.workspace, plan.name)
+        except KeyMissing:
+            before = {}
+        if before.keys() == parts.keys() and all(before[name] == parts[name] for name in parts):
+            raise UsageError("this is the value that is already stored", f"make a new one where {plan.title} gives out tokens")
+        self._record_event("key_rotated", workspace=plan.workspace, service=plan.service, key=plan.name)
+        if grace_s > 0:
+            keychain.rotate(plan.workspace, plan.name, parts)
+        else:
+            keychain.delete_previous(plan.workspace, plan.name)
+            keychain.set(plan.workspace, plan.name, parts)
+        self._state.rotate_key(plan.workspace, plan.name, self._now() + grace_s if before and grace_s > 0 else None)
+        return keychain.label
+
+    def remove(self, record: KeyRecord) -> None:
+        """Turn a key off, delete its values, then its record. Raises KeyLocked with the key off and still listed."""
+        self.switch(record, False)
+        self._record_event("key_removed", workspace=record.workspace, service=record.service, key=record.name)
+        try:
+            self._open_keychain().delete(record.workspace, record.name)
+        except KeychainError:
+            self._record_event("key_disabled", workspace=record.workspace, service=record.service, key=record.name)
+            raise
+        self._state.remove_key(record.workspace, record.name)
+
+    def listed(self, workspace: str | None, uses: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+        """Return a row for each key, of all workspaces when *workspace* is None.
+
+        *uses* is what `Records.key_uses` returns. The keychain is not read: a list is not worth a prompt, and of a value nothing
+        is shown, not even how long it is.
+        """
+        last = {(use["workspace"], use["key"]): use for use in uses}
+        return [
+            {
+                "workspace": record.workspace,
+                "key": record.name,
+                "service": record.service,
+                "value": MASK,
+                "runtime_access": "on" if record.runtime_access else "off",
+                "added_at": record.added_at,
+                "last_used": last.get(key, {}).get("last_used"),
+                "last_status": last.get(key, {}).get("last_status"),
+            }
+            for key, record in self._state.snapshot().keys.items()
+            if workspace in (None, record.workspace)
+        ]
+
+    def _refuse_shared(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], shared_ok: bool) -> None:
+        if shared_ok:
+            return
+        secret = [parts[part.name] for part in plan.parts if part.is_secret]
+        for record in _elsewhere(self._state.snapshot(), plan.workspace):
+            try:
+                stored = list(keychain.get(record.workspace, record.name).values())
+            except KeyMissing:
+                continue
+            if any(mine == theirs for mine in secret for theirs in stored):
+                raise UsageError(
+                    f"this value is already stored as {record.name} of workspace {record.workspace}",
+                    "make a token for each workspace, so that each can be revoked alone; --shared-ok stores it all the same",
+                )
+
+    def _end_graces(self, keychain: Keychain) -> None:
+        """Delete the values before a rotation whose grace is over: nothing old stays in the keychain for good."""
+        for record in self._state.snapshot().keys.values():
+            if record.previous_until is not None and record.previous_until <= self._now():
+                keychain.delete_previous(record.workspace, record.name)
+                self._state.end_grace(record.workspace, record.name)
+
+
+def _elsewhere(state: State, workspace: str) -> list[KeyRecord]:
+    return [record for record in state.keys.values() if record.workspace != workspace]

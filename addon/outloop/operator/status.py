@@ -1,0 +1,124 @@
+"""`outloop status`: what runs, what is loaded and switched on, what waits, what happened today, and what is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from outloop.core.approvals import Approval
+from outloop.core.approvals import Status as ApprovalStatus
+from outloop.core.ledger import timestamp
+from outloop.operator.asking import Presence, ask
+from outloop.operator.claims import COLUMNS, claims, summary
+from outloop.operator.policy_files import PolicyFile, PolicyFiles
+from outloop.operator.route import find_listener
+from outloop.store.approvals import ApprovalStore
+from outloop.store.overview import Overview
+from outloop.store.records import Record
+from outloop.store.state import KeyRecord, ProxyRecord, StateStore
+
+Row = Mapping[str, object]
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "claims": COLUMNS,
+    "listeners": ("listener", "answers", "pid", "since"),
+    "policies": ("workspace", "services", "rules", "loaded", "problem"),
+    "keys": ("workspace", "key", "service", "runtime_access", "last_used", "last_status"),
+    "approvals": ("id", "workspace", "agent", "request", "asked_at"),
+    "today": ("decision", "reason", "requests"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`summary` is the one line that matters; `sections` holds the rows of each of SECTIONS, with its columns."""
+
+    summary: str
+    sections: Mapping[str, Sequence[Row]]
+
+
+def status(
+    state: StateStore,
+    overview: Overview | None,
+    key_uses: Sequence[Record],
+    policies: PolicyFiles,
+    approvals: ApprovalStore,
+    now: datetime,
+    workspace: str | None = None,
+) -> Status:
+    """Return how things stand at *now* (aware), for one workspace or all.
+
+    *overview* is None where there is no record yet; *key_uses* is what `Records.key_uses` returns. Asks every running proxy
+    whether it answers. Raises UsageError or AuditError when a store cannot be read.
+    """
+    chosen = policies.of(workspace)
+    keys = {name: record for name, record in state.snapshot().keys.items() if workspace in (None, record.workspace)}
+    midnight_ms = int(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+    claimed = claims(chosen, keys, overview.claims(workspace) if overview else ())
+    proxies = state.proxies()
+    loaded = overview.loaded_policies() if overview and proxies else {}
+    sections: dict[str, Sequence[Row]] = {
+        "claims": claimed,
+        "listeners": [_listener(proxy) for proxy in proxies],
+        "policies": [*(_policy(file, loaded, bool(proxies)) for file in chosen.files), *_catalogue_problems(policies)],
+        "keys": _keys(keys, key_uses),
+        "approvals": _pending(approvals.listed(now.timestamp()), workspace),
+        "today": overview.counts(midnight_ms, workspace) if overview else (),
+    }
+    return Status(summary(claimed), sections)
+
+
+def _listener(proxy: ProxyRecord) -> Row:
+    presence = ask(find_listener((proxy,), None)).presence
+    answers = {Presence.OUTLOOP: "yes", Presence.NOTHING: "no", Presence.ANOTHER: "another program does"}[presence]
+    return {"listener": f"{proxy.host}:{proxy.port}", "answers": answers, "pid": proxy.pid, "since": proxy.started_at}
+
+
+def _policy(file: PolicyFile, loaded: Mapping[str, str], is_running: bool) -> Row:
+    workspace = file.workspace
+    more = f" (and {len(file.problems) - 1} more)" if len(file.problems) > 1 else ""
+    if not is_running or file.name not in loaded:
+        in_force = "no"
+    else:
+        in_force = "yes" if workspace is not None and loaded[file.name] == workspace.digest else "an earlier version"
+    return {
+        "workspace": file.name,
+        "services": [service.name for service in workspace.services] if workspace else None,
+        "rules": sum(len(service.rules) for service in workspace.services) if workspace else None,
+        "loaded": in_force,
+        "problem": f"{file.problems[0]}{more}" if file.problems else None,
+    }
+
+
+def _catalogue_problems(policies: PolicyFiles) -> list[Row]:
+    return [{"workspace": None, "problem": str(problem)} for problem in policies.problems]
+
+
+def _keys(keys: Mapping[tuple[str, str], KeyRecord], uses: Sequence[Record]) -> list[Row]:
+    last = {(use["workspace"], use["key"]): use for use in uses}
+    return [
+        {
+            "workspace": record.workspace,
+            "key": record.name,
+            "service": record.service,
+            "runtime_access": "on" if record.runtime_access else "off",
+            "last_used": last.get(name, {}).get("last_used"),
+            "last_status": last.get(name, {}).get("last_status"),
+        }
+        for name, record in keys.items()
+    ]
+
+
+def _pending(listed: Sequence[Approval], workspace: str | None) -> list[Row]:
+    return [
+        {
+            "id": approval.id,
+            "workspace": approval.asked.workspace,
+            "agent": approval.asked.agent or None,
+            "request": f"{approval.asked.method} https://{approval.asked.host}{approval.asked.path}",
+            "asked_at": timestamp(int(approval.asked_at * 1000)),
+        }
+        for approval in listed
+        if approval.status is ApprovalStatus.PENDING and workspace in (None, approval.asked.workspace)
+    ]
