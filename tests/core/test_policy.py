@@ -15,14 +15,22 @@ from harness.policies import CATALOGUE, problems_of, rules_text, service_text, w
 from outloop.core.auth import Basic, Cookie, Header, Headers, Query
 from outloop.core.model import BODY_LIMIT, Effect, Egress, Expected, HostClaim, Probe, RequestLimit, Source
 from outloop.core.policy import read_catalogue_entry, read_workspace
+from outloop.core.policy.difference import difference
 from outloop.store.documents import parse_document
 
 EXAMPLE = (Path(__file__).resolve().parents[2] / "policies" / "examples" / "acme.yaml").read_text()
 
 
-@pytest.mark.parametrize(("text", "hold_s"), [("", 30), ("hold: 0\n", 0), ("hold: 600\n", 600)], ids=["default", "none", "longest"])
+@pytest.mark.parametrize(
+    ("text", "hold_s"), [("", 30), ("hold: 0\n", 0), ("hold: 600\n", 600)], ids=["default", "none", "longest"]
+)
 def test_a_workspace_says_how_long_a_request_is_held(text: str, hold_s: int) -> None:
     assert workspace_of(f"workspace: acme\n{text}").hold_s == hold_s
+
+
+def test_a_reload_tells_of_another_hold() -> None:
+    before, after = (workspace_of(f"workspace: acme\nhold: {hold_s}\n") for hold_s in (0, 60))
+    assert difference(before, after) == ("acme: hold 0 → 60",)
 
 
 def test_the_example_reads_as_it_is_documented() -> None:

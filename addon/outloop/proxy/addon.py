@@ -210,8 +210,10 @@ class Outloop:
             raise Refused(Reason.MALFORMED_REQUEST, "the body broke off, or its framing is not valid")
         was_released = exchange.phase is Phase.RELEASED
         said = str(flow.error.msg if flow.error else "")
+        if not exchange.has_left:  # mitmproxy speaks of a client on either side
+            said = said.replace("stream reset by client", "stream reset by the upstream")
         exchange.error = exchange.error or _cause(self.bridge().runtime.vault.clean(said))
-        if exchange.phase in (Phase.RELEASED, Phase.SENT) and not _is_agents_leaving(said):
+        if exchange.phase in (Phase.RELEASED, Phase.SENT) and not exchange.has_left:
             is_untrusted = flow.client_conn.id in self.bridge().traffic.untrusted
             exchange.reason = exchange.reason or (Reason.UPSTREAM_UNTRUSTED if is_untrusted else Reason.UPSTREAM_FAILED)
             if flow.response is None or not flow.response.stream:  # its head has not left
@@ -256,12 +258,6 @@ def _names_internal(request: http.Request, opened: Connection | None) -> bool:
     if opened is not None:
         return opened.lane is Lane.INTERNAL
     return request.host.lower() == INTERNAL_HOST
-
-
-def _is_agents_leaving(message: str) -> bool:
-    return message.startswith(
-        ("Client disconnected", "stream reset by client", "peer closed connection", "HTTP/2 connection closed")
-    )
 
 
 def _cause(message: str) -> str:

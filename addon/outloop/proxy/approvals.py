@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 from outloop.core.approvals import Approval, Asked, Status, asked_of
 from outloop.core.decide import APPROVAL_RETRY_AFTER_S
 from outloop.core.errors import UsageError
-from outloop.core.model import Reason
+from outloop.core.model import Agent, Reason
 from outloop.core.scrub import scrub
 from outloop.proxy.admission import Refused
 from outloop.proxy.exchange import Exchange
@@ -27,6 +28,7 @@ from outloop.proxy.vault import Opened
 
 POLL_S = 0.05  # from yes to release: this, and a write to state.db
 CROWD_RETRY_AFTER_S = 120
+MOST_HELD = 40  # of one agent at a time: identical ones share a question, but each is a connection that is looked after
 
 logger = logging.getLogger("mitmproxy.outloop")
 
@@ -43,6 +45,7 @@ class Approvals:
         self._store = runtime.approvals
         self._notifier = notifier
         self._telling: set[asyncio.Task[None]] = set()
+        self._held: Counter[Agent] = Counter()
 
     async def given(self, exchange: Exchange, opened: Opened | None) -> Approval:
         """Return the approval or grant by which *exchange* may go on; it is still to be used.
@@ -52,7 +55,6 @@ class Approvals:
         """
         assert exchange.workspace is not None
         asked = await asyncio.to_thread(_asked, exchange, opened)
-        deadline_s = time.monotonic() + exchange.workspace.hold_s
         answer = await asyncio.to_thread(self._store.ask, asked, self._runtime.audit.ids.next(), time.time())
         for expired in answer.expired:
             self._runtime.approval_event("approval_expired", expired)
@@ -64,7 +66,13 @@ class Approvals:
         if answer.is_new:
             self._runtime.approval_event("approval_requested", approval)
             self._in_background(self._notifier.tell(approval))
-        return await self._decided(exchange, approval, deadline_s)
+        hold_s = exchange.workspace.hold_s if self._held[exchange.agent] < MOST_HELD else 0
+        self._held[exchange.agent] += 1
+        try:
+            return await self._decided(exchange, approval, time.monotonic() + hold_s)
+        finally:
+            self._held[exchange.agent] -= 1
+            self._held += Counter()  # forgets those who wait for nothing
 
     async def use(self, exchange: Exchange, approval: Approval) -> None:
         """Use up *approval* for *exchange*, which goes on to the wire.

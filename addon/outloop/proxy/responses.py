@@ -37,6 +37,8 @@ def cleaned_head(exchange: Exchange, upstream: http.Response) -> http.Response:
     opened = _opened(exchange)
     if upstream.status_code == 101 and not _is_awaited_switch(exchange, upstream):
         raise ScrubError("the upstream switched to another protocol")
+    if any(value.strip().lower() not in ("chunked", "identity") for value in field_values(upstream, b"transfer-encoding")):
+        raise ScrubError("the response has a transfer coding that nobody asked for")
     hits = 0
     fields: list[tuple[bytes, bytes]] = []
     for name, value in upstream.headers.fields:

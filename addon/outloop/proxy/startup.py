@@ -92,7 +92,7 @@ def settle_options(home: Home) -> None:
     trust = upstream_trust(home, Path(base) if base else None, Path(extra) if extra else None)
     settings = {name: value for name, value in hardening.SETTINGS.items() if name in ctx.options}
     # A line or four for each connection, formatted, cleaned and handed to every addon; the record says more.
-    if ctx.options.termlog_verbosity != "debug":
+    if "termlog_verbosity" not in ctx.options or ctx.options.termlog_verbosity != "debug":
         logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == ctx.options.default("flow_detail"):
         settings["flow_detail"] = 0

@@ -1,0 +1,165 @@
+"""Holds a running proxy against a case, and says what is wrong.
+
+What was received, sent and recorded is compared whole: a request or a row too many is wrong too, also one that comes late,
+which the case after it reports.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attacks.agent import PATIENCE_S, listen
+from attacks.case import AGENTS_OWN, CLOSED, TOKEN, Case, Heard, Sent, plain
+
+POLL_S = 0.005
+# Refused, with a row of its own: what a case made the proxy do before has its rows by then, also where it expects none.
+_LAST = plain(b"GET /last HTTP/1.1\r\n\r\n")
+
+Row = Mapping[str, object]
+
+
+class Upstream(Protocol):
+    """Every server that the proxy can reach, seen as one."""
+
+    def answer_with(self, reply: object) -> None:
+        """Answer every request from now on with *reply*; None is the answer that no case changed."""
+        ...
+
+    def arrived(self) -> Sequence[Sent]:
+        """Return every request that is over, whole or cut off, in order, since the start."""
+        ...
+
+    def dialled(self) -> int:
+        """Return how many connections were made since the start, TLS or not."""
+        ...
+
+
+class Audit(Protocol):
+    """The record."""
+
+    def rows(self) -> Sequence[Row]:
+        """Return every row of the view `audit`, oldest first."""
+        ...
+
+
+class Runner:
+    """Runs cases one after the other against the proxy at *address*, whose agents trust *certificate*."""
+
+    def __init__(self, address: tuple[str, int], certificate: Path, upstream: Upstream, audit: Audit) -> None:
+        self._address = address
+        self._certificate = certificate
+        self._upstream = upstream
+        self._audit = audit
+        self._seen_requests = len(upstream.arrived())
+        self._seen_rows = len(audit.rows())
+
+    def run(self, case: Case) -> list[str]:
+        """Run *case* and return what is wrong, [] where it holds."""
+        self._upstream.answer_with(case.reply)
+        dialled = self._upstream.dialled()
+        try:
+            answers = listen(case.talk, self._address, self._certificate)
+        except TimeoutError:
+            return [f"the proxy neither answered nor closed within {PATIENCE_S:.0f} s"]
+        status = answers[-1].status
+        if case.or_refused and status != case.status and status in (400, CLOSED):
+            case = case.refused(status)
+        rows = self._new_rows(len(case.expected_rows))
+        sent = self._new_requests(len(case.upstream))
+        is_dialled = self._upstream.dialled() != dialled
+        return [
+            *_wrong_with_answers(case, answers, rows),
+            *_wrong_with_upstream(case, sent, is_dialled=is_dialled),
+            *_wrong_with_rows(case, rows, answers[-1].header("outloop-audit-id")),
+        ]
+
+    def leftovers(self) -> list[str]:
+        """Return what came after the last case: requests and rows that no case expects."""
+        return [*map(repr, self._new_requests(0)), *map(_said, self._new_rows(0))]
+
+    def _new_requests(self, count: int) -> list[Sent]:
+        """Return the requests since the last case, once there are *count*: an upload may still be on its way."""
+        end = time.monotonic() + PATIENCE_S
+        while len(found := list(self._upstream.arrived())[self._seen_requests :]) < count and time.monotonic() < end:
+            time.sleep(POLL_S)
+        self._seen_requests += len(found)
+        return found
+
+    def _new_rows(self, count: int) -> list[Row]:
+        """Return the rows since the last case, once *count* of them and that of a request after them are finished."""
+        [last] = listen(_LAST, self._address, self._certificate)
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            rows = list(self._audit.rows())[self._seen_rows :]
+            found = [row for row in rows if row["id"] != last.header("outloop-audit-id")]
+            finished = [row["duration_ms"] is not None for row in found]
+            is_over = len(found) < len(rows) and len(found) >= count and all(finished)
+            if is_over or time.monotonic() > end:
+                self._seen_rows += len(rows)
+                return found
+            time.sleep(POLL_S)
+
+
+def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Row]) -> list[str]:
+    wrong = []
+    last = answers[-1]
+    if len(answers) != len(case.talk.steps):
+        wrong.append(f"only {len(answers)} of {len(case.talk.steps)} steps were answered: {[heard.status for heard in answers]}")
+    if last.status != case.status:
+        wrong.append(f"the agent got {last.status}, not {case.status}: {last.body[:300]!r}")
+    if any(TOKEN.encode() in heard.everything for heard in answers):
+        wrong.append(f"the agent got the credential: {last.everything[:2000]!r}")
+    if case.body is not None and last.body != case.body:
+        wrong.append(f"the agent got the body {last.body[:300]!r}, not {case.body[:300]!r}")
+    if case.reason not in ("", "OK") and case.status >= 400 and last.header("outloop-reason") is not None:
+        wrong += _wrong_with_document(case, last, rows)
+    if case.check is not None and (found := case.check(last)):
+        wrong.append(found)
+    return wrong
+
+
+def _wrong_with_document(case: Case, heard: Heard, rows: list[Row]) -> list[str]:
+    if heard.header("outloop-reason") != case.reason:
+        return [f"the agent was told {heard.header('outloop-reason')}, not {case.reason}: {heard.body[:300]!r}"]
+    if not heard.body:
+        return []
+    document = json.loads(heard.body)
+    if (document["reason"], document["decision"]) != (case.reason, "deny") or not document["next_step"]:
+        return [f"the document is {document}"]
+    if document["audit_id"] not in [row["id"] for row in rows] or document["audit_id"] != heard.header("outloop-audit-id"):
+        return [f"the document names row {document['audit_id']}, the rows are {[row['id'] for row in rows]}"]
+    return []
+
+
+def _wrong_with_upstream(case: Case, sent: list[Sent], *, is_dialled: bool) -> list[str]:
+    wrong = []
+    if sent != list(case.upstream):
+        wrong.append("the upstream got\n" + _lines(sent) + "\nnot\n" + _lines(case.upstream))
+    if not case.upstream and is_dialled and not case.dials:
+        wrong.append("a connection was opened for a request that must not leave")
+    if AGENTS_OWN.encode() in repr(sent).encode():
+        wrong.append(f"the upstream got the agent's own credential: {_lines(sent)}")
+    return wrong
+
+
+def _wrong_with_rows(case: Case, rows: list[Row], audit_id: str | None) -> list[str]:
+    wrong = []
+    found = tuple((row["decision"], row["reason"]) for row in rows)
+    if found != case.expected_rows:
+        wrong.append(f"the rows are {[_said(row) for row in rows]}, not {case.expected_rows}")
+    if answered := [row for row in rows if row["id"] == audit_id and row["status"] != case.status]:
+        wrong.append(f"the row says status {answered[0]['status']}, not {case.status}")
+    exposing = [dict(row) for row in rows if TOKEN in repr(row) or AGENTS_OWN in repr(row)]
+    return wrong + [f"a credential stands in the record: {row}" for row in exposing]
+
+
+def _said(row: Row) -> str:
+    return " ".join(str(row[name]) for name in ("decision", "reason", "status", "method", "host", "path", "error"))
+
+
+def _lines(requests: Sequence[Sent]) -> str:
+    return "\n".join(f"  {each!r}" for each in requests) or "  nothing"

@@ -1,0 +1,58 @@
+"""The wheel, installed where no checkout is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.operators import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_the_package_the_catalogue_and_the_schema(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    assert {"outloop/__init__.py", "outloop/schema.json"} <= names
+    shipped = {f"outloop/catalogue/{path.name}" for path in (CHECKOUT / "policies" / "services").glob("*.yaml")}
+    assert shipped
+    assert {name for name in names if name.startswith("outloop/catalogue/")} == shipped
+    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"outloop"}
+
+
+def test_an_installed_wheel_knows_its_services_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    environ = {**os.environ, "PYTHONPATH": str(site), "OUTLOOP_HOME": str(tmp_path / "outloop")}
+
+    listed = subprocess.run(
+        [sys.executable, "-m", "outloop", "service", "list", "--json"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        check=False,
+    )
+    where = subprocess.run(
+        [sys.executable, "-c", "import outloop; print(outloop.__file__)"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        check=True,
+    )
+
+    assert where.stdout.decode().startswith(str(site))
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    assert "calendly" in {service["service"] for service in json.loads(listed.stdout)}
