@@ -136,7 +136,7 @@ OPEN_POLICY = "workspace: open\negress: passthrough\nservices: {}\n"
 DEFAULT = reply(b"ok", headers=[("Content-Type", "text/plain")])
 SERVICES = "api modern tenant small slashed based header query cookie graph reader git address".split()
 KEYS: dict[str, dict[str, str]] = {
-    **dict.fromkeys((*SERVICES, "untrusted"), {"token": TOKEN}),
+    **{service: {"token": TOKEN} for service in (*SERVICES, "untrusted")},
     "rich": {"token": RICH},
     "pair": {"username": USER, "password": PASSWORD},
     "renewed": {"token": PREVIOUS},

@@ -110,6 +110,7 @@ class Ledger:
             assert heard.refusal or heard.status == sent.plan.status, (str(sent), row, heard)
         else:
             assert heard.refusal == row["reason"], (str(sent), row, heard)
+            assert sent.agent.is_live or row["reason"] in ("agent_unknown", "malformed_request"), (str(sent), row, heard)
             # A key that is stored is not told from one that is off by being looked for.
             is_stored = sent.tenant.keys[sent.service].value is not None
             assert not (is_stored and row["reason"] == "key_missing"), (str(sent), row)

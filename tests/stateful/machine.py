@@ -129,7 +129,7 @@ class Histories(RuleBasedStateMachine):
     def ask_around_a_change(self, who: int, number: int, service: str, change: str, wish: Wish) -> None:
         """Send one request twice over one connection, with a change in between: what was decided once is decided anew."""
         tenant, agent = self._agent(who, number)
-        same = replace(self._sound(tenant, service, wish, number), is_sound=False, keep=True)
+        same = replace(self._sound(tenant, service, replace(wish, is_sound=True), number | 1), is_sound=False, keep=True)
         self._ask(who, number, service, same)
         is_stored = tenant.keys[service].value is not None
         if change == "revoke" and agent.name is not None and agent.is_live:

@@ -19,8 +19,8 @@ from harness.operators import Operator
 from stateful.house import House, built_house
 from stateful.machine import Histories
 
-HISTORIES = int(os.environ.get("OUTLOOP_HISTORIES", "6"))
-STEPS = 50
+HISTORIES = int(os.environ.get("OUTLOOP_HISTORIES", "12"))
+STEPS = 30
 
 
 @pytest.fixture(scope="module")
