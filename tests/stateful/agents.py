@@ -18,10 +18,10 @@ from harness.raw_agent import RawAgent, connect_request
 class Heard:
     """What an agent got for one request: a status (0 where the connection was cut), headers, body, and all bytes as they came."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    raw: bytes
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    raw: bytes = b""
 
     def header(self, name: str) -> str | None:
         """Return the header's first value."""
@@ -80,13 +80,15 @@ class AgentProgram:
 
     def ask(self, authority: str, request: bytes, *, keep: bool) -> Heard:
         """Send *request* through a CONNECT to *authority*; on the connection kept from before, if that leads there and *keep*."""
-        if self.line is None or not keep or self.line.authority != authority:
+        kept = self.line if keep and self.line is not None and self.line.authority == authority else None
+        heard = _exchange(kept, request) if kept is not None else Heard()
+        if not heard.raw:  # there is none, or it was closed meanwhile: a client opens another (RFC 9112 §9.3.1)
             self.leave()
             opened = self._open(authority)
             if isinstance(opened, Heard):
                 return opened
             self.line = opened
-        heard = _exchange(self.line, request)
+            heard = _exchange(opened, request)
         if not keep or heard.status == 0 or (heard.header("connection") or "").lower() == "close":
             self.leave()
         return heard

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[?&]n=(\d+)")
 
 @dataclass(frozen=True)
 class Sent:
-    """One request of one agent's; `expected` tells whether it is to be let through, None where that is left open."""
+    """One request of one agent's; `expected` tells whether it is to be let through."""
 
     tenant: Tenant
     agent: AgentModel
@@ -32,7 +32,7 @@ class Sent:
     target: str
     body: bytes | None
     plan: Plan
-    expected: bool | None
+    expected: bool
     request: bytes
     keep: bool
 
@@ -103,7 +103,7 @@ class Ledger:
     def _check_row(self, sent: Sent, heard: Heard, row: Row) -> None:
         """The row, the answer and what the operators meant are one."""
         is_allowed = row["decision"] == "allow"
-        assert sent.expected in (None, is_allowed), ("not as the operators meant it", str(sent), row, heard, sent.tenant)
+        assert sent.expected == is_allowed, ("not as the operators meant it", str(sent), row, heard, sent.tenant)
         if is_allowed:
             self._allowed[str(row["id"])] = sent, heard
             assert heard.refusal == ("scrub_failed" if sent.plan.place == "unlabelled" else None), (str(sent), row, heard)

@@ -176,19 +176,15 @@ class Histories(RuleBasedStateMachine):
     @rule(asks=st.lists(st.tuples(tenants, numbers, services, wishes()), min_size=2, max_size=4))
     def ask_all_at_once(self, asks: list[tuple[int, int, str, Wish]]) -> None:
         """Have several agents ask at the same time, each on a connection of its own."""
-        batch: list[tuple[Tenant, AgentModel, str, Wish, bool | None]] = []
+        chosen: list[tuple[Tenant, AgentModel, str, Wish]] = []
         for who, number, service, wish in asks:
             tenant, agent = self._agent(who, number)
             # What one answer changes for the next request is left to `ask`.
-            if (
-                any(agent is other for _, other, *_ in batch)
-                or wish.plan.status in (401, 429)
-                or tenant.limits[service] is not None
-            ):
-                continue
-            sound = self._sound(tenant, service, wish, number)
-            expected = agent.is_live and tenant.expects(service, sound.asked)
-            batch.append((tenant, agent, service, replace(sound, keep=False), expected))
+            is_apart = wish.plan.status not in (401, 429) and tenant.limits[service] is None
+            if is_apart and not any(agent is other for _, other, *_ in chosen):
+                chosen.append((tenant, agent, service, replace(self._sound(tenant, service, wish, number), keep=False)))
+        # Only now: to make a later one sound may have turned on the key of an earlier one.
+        batch = [(*one, one[1].is_live and one[0].expects(one[2], one[3].asked)) for one in chosen]
         if batch:
             self._send(batch)
 
@@ -211,7 +207,7 @@ class Histories(RuleBasedStateMachine):
 
     def _send(
         self,
-        batch: Sequence[tuple[Tenant, AgentModel, str, Wish, bool | None]],
+        batch: Sequence[tuple[Tenant, AgentModel, str, Wish, bool]],
         *,
         authority: str | None = None,
         named: str | None = None,

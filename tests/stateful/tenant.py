@@ -63,7 +63,7 @@ class Tenant:
 
     def policy(self, version: int) -> str:
         """Return the policy file; *version* makes it unlike every other."""
-        text = f"workspace: {self.name}\nservices:\n"
+        text = f"workspace: {self.name}\nhold: 0\nservices:\n"
         for service, rules in self.rules.items():
             scheme = SCHEMES[self.keys[service].scheme]
             text += f"  {service}:\n    hosts: [{self.host_of(service)}]\n    auth: {scheme}\n    rules:\n"

@@ -265,4 +265,4 @@ def _cause(message: str) -> str:
     for quoting in ("unexpected server response", "Cannot parse HTTP response", "Received "):
         if message.startswith(quoting):
             return "the upstream's answer is not valid HTTP"
-    return message
+    return message.partition(": <")[0]

@@ -15,6 +15,7 @@ from outloop.core.refusal import next_step, status
 from outloop.proxy.admission import Refused
 from outloop.proxy.exchange import Exchange, Phase
 from outloop.proxy.flows import answering, refusal_response
+from outloop.proxy.heads import UnreadableRequest
 from outloop.proxy.recording import Recorder
 from outloop.proxy.traffic import Traffic
 from outloop.proxy.vault import Vault
@@ -61,6 +62,8 @@ class Refuser:
         refusal = Refusal(reason, detail, step, exchange.id, named[0] or None, exchange.retry_after_s)
         exchange.phase = Phase.REFUSED if exchange.phase is not Phase.CLOSED else Phase.CLOSED
         exchange.answer = answering(flow.request, refusal_response(refusal))
+        if isinstance(flow.request, UnreadableRequest) and not flow.request.is_http2:
+            exchange.answer.headers["Connection"] = "close"  # RFC 9112 §9.6: what follows cannot be told from the rest of it
         flow.request.stream = False
         flow.request.headers.pop("expect", None)
         flow.response = exchange.answer

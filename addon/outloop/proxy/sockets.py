@@ -1,4 +1,4 @@
-"""The hooks of WebSockets: every message from the upstream is scrubbed and measured before it leaves.
+"""The hooks of WebSockets: what the upstream sends is scrubbed and measured; what the agent sends is searched for known keys.
 
 Compression is not negotiated (the offer is stripped), and a message is cleaned whole, however it was fragmented.
 """
@@ -14,6 +14,7 @@ from outloop.core.errors import ScrubError
 from outloop.core.exposure import ExposureCheck
 from outloop.core.model import Reason
 from outloop.core.scrub import scrub
+from outloop.proxy.admission import Refused
 from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Exchange
 
@@ -52,6 +53,8 @@ class Sockets:
             if exchange is None:
                 raise ScrubError("Outloop does not know this connection")
             if message.from_client:
+                if exchange.opened is None or ExposureCheck(exchange.opened.needles).feed(message.content):
+                    raise Refused(Reason.CREDENTIAL_MISPLACED, "a message carries a credential that Outloop keeps")
                 exchange.request_bytes += len(message.content)
             else:
                 message.content = cleaned(exchange, message.content)
@@ -60,7 +63,8 @@ class Sockets:
             message.drop()
             found = self._bridge.traffic.of(flow) if self._bridge else None
             if found is not None:
-                found.reason, found.error = Reason.SCRUB_FAILED, str(error)
+                found.reason = error.reason if isinstance(error, Refused) else Reason.SCRUB_FAILED
+                found.error = str(error)
             self._abort(flow.client_conn.id, str(error))
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
