@@ -97,12 +97,18 @@ def wire_method(method: str) -> str:
 
 
 def wire_requests(event: RequestHeaders, release: Release, *, is_http1: bool) -> tuple[http.Request, http.Request]:
-    """Return the request with the credential, and the same without it, framed for the upstream's protocol."""
+    """Return the request with the credential, framed for the upstream's protocol, and what mitmproxy may keep of it.
+
+    It keeps a request until its answer has come, for its method and framing: that one holds nothing else of ours.
+    """
     fields, query = edits_applied(release.fields, release.query, release.edits, release.static)
-    bare_fields, bare_query = edits_applied(release.fields, release.query, type(release.edits)(), release.static)
     framing = _framing(event, is_http1=is_http1)
     with_credential = _request(event, release, fields + framing, query, is_http1=is_http1)
-    return with_credential, _request(event, release, bare_fields + framing, bare_query, is_http1=is_http1)
+    kept = copy(with_credential)
+    kept.data = copy(with_credential.data)
+    kept.data.path = event.request.data.path
+    kept.data.headers = http.Headers(framing)
+    return with_credential, kept
 
 
 def _framing(event: RequestHeaders, *, is_http1: bool) -> tuple[tuple[bytes, bytes], ...]:
