@@ -57,6 +57,8 @@ def service_for(request: Request, workspace: Workspace) -> Service | None:
 def wants_body(request: Request, service: Service) -> bool:
     """Tell whether the decision needs the body: a rule that could still match reads it, or holds it for approval."""
     candidates = rule_index(service).candidates(request.method, request.path.segments)
+    if not any(candidate.reads_body or candidate.rule.effect is Effect.ASK for candidate in candidates):
+        return False
     subject = Subject.of(request.query, None)
     could_match = [candidate for candidate in candidates if _holds(candidate, subject, ignoring=Source.BODY)]
     if any(candidate.rule.effect is Effect.DENY and not candidate.reads_body for candidate in could_match):
