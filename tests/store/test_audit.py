@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.partners import needs
 from harness.rows import IDS, NOW_MS, decision, event, outcome
 from outloop.core.errors import AuditError, UsageError
 from outloop.core.ledger import COLUMNS
@@ -327,6 +329,32 @@ def test_the_file_of_heads_is_watched_too(path: Path) -> None:
 
     with pytest.raises(AuditError, match="deleted or replaced"):
         writer.append_now(decision())
+
+
+@pytest.fixture
+def read_only(path: Path) -> Iterator[Path]:
+    """A record that its owner may not write: by mode, and for root, who is above modes, by attribute."""
+    writer = AuditWriter(path, time.time)
+    writer.append_now(decision())
+    writer.close()
+    if os.getuid() != 0:
+        path.chmod(0o400)
+        yield path
+        return
+    if subprocess.run([needs("chattr", "e2fsprogs"), "+i", str(path)], capture_output=True, check=False).returncode != 0:
+        pytest.skip("root writes whatever a mode forbids, and this file system has no immutable files")
+    yield path
+    subprocess.run(["chattr", "-i", str(path)], check=True)
+
+
+def test_a_read_only_record_refuses_to_be_written_and_can_be_read(read_only: Path) -> None:
+    writer = AuditWriter(read_only, time.time)
+
+    with pytest.raises(AuditError, match="cannot be opened or written") as refused:
+        writer.append_now(decision())
+
+    assert "must be writable" in str(refused.value.hint)
+    assert Records(read_only).verify().ok
 
 
 def test_a_folder_that_is_not_there_refuses_at_start(tmp_path: Path) -> None:

@@ -123,9 +123,9 @@ class Runtime:
         for problem in found.problems:
             logger.warning("outloop: policy refused, the last good one stays in force: %s", problem)
         if found.changes:
-            self.event("policy_reloaded", detail="\n".join(found.changes))
+            self.event("policy_reloaded", detail="; ".join(found.changes))
         if found.problems:
-            self.event("policy_refused", detail="\n".join(map(str, found.problems)))
+            self.event("policy_refused", detail="; ".join(map(str, found.problems)))
         self._record_policies()
 
     def _record_policies(self) -> None:
