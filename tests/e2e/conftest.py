@@ -10,7 +10,9 @@ import pytest
 from harness.bridge import running_bridge
 from harness.certs import Authority
 from harness.operators import Operator
-from harness.stage import Stage
+from harness.recorder import Recorder
+from harness.single import POLICY
+from harness.stage import HOST, TOKEN, Stage, store_keys
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +26,18 @@ def bridge(module_operator: Operator, authority: Authority, upstream_ca: Path) -
     """A proxy with the workspace of `harness/bridge.py`, for a whole module."""
     with running_bridge(module_operator, authority, upstream_ca) as stage:
         yield stage
+
+
+@pytest.fixture
+def upstream(authority: Authority) -> Iterator[Recorder]:
+    """An upstream for one test."""
+    with Recorder(authority.server_context(HOST)) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def ready(operator: Operator) -> Operator:
+    """An operator with a policy and a key."""
+    operator.write_policy("acme", POLICY)
+    store_keys(operator, {"example": TOKEN})
+    return operator

@@ -10,46 +10,12 @@ import pytest
 
 from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
-from harness.proxy import Answer
 from harness.recorder import Recorder
 from harness.replies import chunked, json_reply, reply
+from harness.single import POLICY, assert_bridged
 from harness.stage import HOST, TOKEN, Stage, running_stage, store_keys
 
-POLICY = f"""\
-workspace: acme
-services:
-  example:
-    hosts: [{HOST}]
-    auth: {{type: bearer}}
-    rules:
-      - allow: GET,HEAD,PUT,POST /**
-      - deny: GET /meddle/**/private/**
-      - deny: POST /refused/**
-      - deny: "* /meddle/refused/**"
-      - allow: POST /links/**
-        where: {{body.max: 1}}
-"""
 MEDDLER = Path(__file__).with_name("meddler.py")
-
-
-@pytest.fixture
-def upstream(authority: Authority) -> Iterator[Recorder]:
-    with Recorder(authority.server_context(HOST)) as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def ready(operator: Operator) -> Operator:
-    """An operator with a policy and a key."""
-    operator.write_policy("acme", POLICY)
-    store_keys(operator, {"example": TOKEN})
-    return operator
-
-
-def assert_bridged(stage: Stage, answer: Answer) -> None:
-    assert answer.status == 200, (answer, stage.proxy.log)
-    assert stage.arrived[-1].all("authorization") == [f"Bearer {TOKEN}".encode()]
-    assert stage.row(answer.header("outloop-audit-id"))["reason"] == "OK"
 
 
 # Other addons

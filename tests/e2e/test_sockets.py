@@ -98,3 +98,5 @@ def test_a_message_that_carries_the_key_does_not_reach_the_upstream(bridged: Ope
     assert not any(TOKEN.encode() in word for word in words)
     [row] = [row for row in bridged.wait_for_rows(1) if row["method"] == "WEBSOCKET"]
     assert (row["decision"], row["reason"], row["status"]) == ("allow", "credential_misplaced", 101)
+    [event] = [event for event in bridged.rows("events") if event["kind"] == "credential_misplaced"]
+    assert (event["workspace"], event["host"]) == ("acme", HOST)

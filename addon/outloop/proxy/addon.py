@@ -135,7 +135,7 @@ class Outloop:
         await bridge.requests.consider(flow, exchange, in_tunnel=opened is not None)
         if exchange.phase is Phase.RELEASED:
             client_id = flow.client_conn.id
-            flow.request.stream = watched(exchange, abort=lambda why: _abort(client_id, why))
+            flow.request.stream = watched(bridge.runtime, exchange, abort=lambda why: _abort(client_id, why))
 
     @closed
     async def request(self, flow: http.HTTPFlow) -> None:

@@ -157,7 +157,8 @@ class Requests:
         """Hold *exchange* for the operator. Raises Refused and AgentLeft."""
         opened = self._peek(exchange)
         if opened is not None:
-            refuse_misplaced(self._runtime, exchange, opened)  # before a person is asked about it
+            exchange.opened = opened
+            refuse_misplaced(self._runtime, exchange)  # before a person is asked about it
         approval = await self._approvals.given(exchange, opened)
         decision = await self._decide(exchange)  # switches may have been turned meanwhile
         if decision.effect is not Effect.ASK:
@@ -188,7 +189,7 @@ class Requests:
         except KeyLocked:
             raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
         exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange, opened)
+        refuse_misplaced(self._runtime, exchange)
         return opened, edits
 
     def _peek(self, exchange: Exchange) -> Opened | None:

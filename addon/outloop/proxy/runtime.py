@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from outloop.core.approvals import Approval
-from outloop.core.errors import UsageError
+from outloop.core.errors import AuditError, UsageError
 from outloop.core.model import Workspace
 from outloop.proxy.vault import Vault
 from outloop.store.approvals import ApprovalStore
@@ -102,9 +102,12 @@ class Runtime:
         for task in self.background:
             task.cancel()
         self.state.unregister_proxy(os.getpid())
-        self.audit.close()
         self.approvals.close()
         self.state.close()
+        try:
+            self.audit.close()
+        except AuditError as error:
+            logger.error("outloop: %s", error.message)
 
     async def _reloading(self) -> None:
         while True:

@@ -5,7 +5,6 @@ Compression is not negotiated (the offer is stripped), and a message is cleaned 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from mitmproxy import http
@@ -17,8 +16,7 @@ from outloop.core.scrub import scrub
 from outloop.proxy.admission import Refused
 from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Exchange
-
-logger = logging.getLogger("mitmproxy.outloop")
+from outloop.proxy.watch import Watch
 
 
 class Sockets:
@@ -53,8 +51,7 @@ class Sockets:
             if exchange is None:
                 raise ScrubError("Outloop does not know this connection")
             if message.from_client:
-                if exchange.opened is None or ExposureCheck(exchange.opened.needles).feed(message.content):
-                    raise Refused(Reason.CREDENTIAL_MISPLACED, "a message carries a credential that Outloop keeps")
+                Watch(self._bridge.runtime, exchange).refuse_known(message.content)
                 exchange.request_bytes += len(message.content)
             else:
                 message.content = cleaned(exchange, message.content)

@@ -16,7 +16,6 @@ class Basic:
     parts: tuple[Part, ...] = (Part("username", is_secret=False), Part("password"))
     stripped_headers: frozenset[str] = frozenset()
     stripped_query: frozenset[str] = frozenset()
-    strips_cookies: bool = True
 
     def edits(self, parts: Parts) -> Edits:
         return Edits(headers=(("Authorization", Secret(b"Basic " + _pair(parts))),))

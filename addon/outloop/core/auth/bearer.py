@@ -15,7 +15,6 @@ class Bearer:
     parts: tuple[Part, ...] = (Part("token"),)
     stripped_headers: frozenset[str] = frozenset()
     stripped_query: frozenset[str] = frozenset({"access_token"})
-    strips_cookies: bool = True
 
     def edits(self, parts: Parts) -> Edits:
         return Edits(headers=(("Authorization", Secret(b"Bearer " + parts["token"].reveal())),))

@@ -16,7 +16,6 @@ class Cookie:
     parts: tuple[Part, ...] = (Part("token"),)
     stripped_headers: frozenset[str] = frozenset()
     stripped_query: frozenset[str] = frozenset()
-    strips_cookies: bool = True
 
     def edits(self, parts: Parts) -> Edits:
         return Edits(cookies=((self.name, parts["token"]),))

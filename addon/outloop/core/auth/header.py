@@ -16,7 +16,6 @@ class Header:
     prefix: str = ""
     parts: tuple[Part, ...] = (Part("token"),)
     stripped_query: frozenset[str] = frozenset()
-    strips_cookies: bool = True
 
     @property
     def stripped_headers(self) -> frozenset[str]:

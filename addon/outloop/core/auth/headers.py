@@ -14,7 +14,6 @@ class Headers:
     names: tuple[str, ...]
     public: frozenset[str] = frozenset()
     stripped_query: frozenset[str] = frozenset()
-    strips_cookies: bool = True
 
     @property
     def parts(self) -> tuple[Part, ...]:

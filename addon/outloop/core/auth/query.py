@@ -15,7 +15,6 @@ class Query:
     param: str
     parts: tuple[Part, ...] = (Part("token"),)
     stripped_headers: frozenset[str] = frozenset()
-    strips_cookies: bool = True
 
     @property
     def stripped_query(self) -> frozenset[str]:
