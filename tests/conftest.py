@@ -8,8 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from harness.certs import Authority
 from harness.operators import Operator
+from outloop.attacks.upstream.certs import Authority
 
 # A slow machine is not a failure, and a run is the same every time: what hypothesis finds becomes a row in a table.
 hypothesis.settings.register_profile("outloop", deadline=None, derandomize=True, max_examples=200)

@@ -17,11 +17,12 @@ ROOMS = {
     "core": {"core"},
     "store": {"store", "core"},
     "proxy": {"proxy", "store", "core"},
-    "operator": {"operator", "proxy", "store", "core"},
+    "attacks": {"attacks", "proxy", "store", "core"},
+    "operator": {"operator", "attacks", "proxy", "store", "core"},
     "cli": {"cli", "operator", "proxy", "store", "core"},
 }
 AT_HOME = {
-    "mitmproxy": {"proxy"},
+    "mitmproxy": {"proxy", "attacks"},
     "keyring": {"store"},
     "sqlite3": {"store"},
     "sqlite_utils": {"store"},
@@ -76,6 +77,13 @@ def test_each_part_of_the_world_is_known_to_its_rooms_alone(path: Path) -> None:
     strangers = {name for name in _imports(path) if _room(path) not in AT_HOME.get(name.split(".")[0], {_room(path)})}
 
     assert strangers == set()
+
+
+@pytest.mark.parametrize("path", _modules_of(*ROOMS))
+def test_attacks_are_known_to_the_doctor_alone(path: Path) -> None:
+    knows = any(name.startswith("outloop.attacks") for name in _imports(path))
+
+    assert not knows or _room(path) == "attacks" or path.is_relative_to(PACKAGE / "operator" / "doctor")
 
 
 @pytest.mark.parametrize("path", _modules_of("core"))

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from harness.calendly import EVENT_TYPES, HOST, TAKEN_SLOT, USER, Calendly
-from harness.certs import HTTP2, Authority
 from harness.httpbin_tls import httpbin
-from harness.recorder import Recorder
-from harness.replies import End, Gate, chunked, raw, reply, until_close
-from harness.reroute import parse_route
+from outloop.attacks.reroute import parse_route
+from outloop.attacks.upstream.certs import HTTP2, Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import End, Gate, chunked, raw, reply, until_close
 
 TOKEN = "not-a-real-token"
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from attacks.case import Case
-from attacks.framing import CASES
-from attacks.runner import Runner
+from outloop.attacks.case import Case
+from outloop.attacks.framing import CASES
+from outloop.attacks.runner import Runner
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

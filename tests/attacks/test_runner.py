@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from attacks.around import CASES as AROUND
-from attacks.asking import CASES as ASKING
-from attacks.calling import CASES as CALLING
-from attacks.case import TOKEN, Case, Heard, forwarded, request, tunnel
-from attacks.framing import CASES as FRAMING
-from attacks.returning import CASES as RETURNING
-from attacks.runner import Runner
+from outloop.attacks.around import CASES as AROUND
+from outloop.attacks.asking import CASES as ASKING
+from outloop.attacks.calling import CASES as CALLING
+from outloop.attacks.case import TOKEN, Case, Heard, forwarded, request, tunnel
+from outloop.attacks.framing import CASES as FRAMING
+from outloop.attacks.returning import CASES as RETURNING
+from outloop.attacks.runner import Runner
 
 ASKED = tunnel(request("/a"))
 SENT = (forwarded("/a"),)

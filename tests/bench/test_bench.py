@@ -12,9 +12,9 @@ import pytest
 from bench.caller import Job, do
 from bench.processes import cpu_s, rss_mb
 from bench.report import Line, Spread, Target, at_least, at_most, held_to, table
-from harness.certs import Authority
-from harness.recorder import Recorder
-from harness.replies import End, Reply, chunked, raw, reply
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import End, Reply, chunked, raw, reply
 
 
 @dataclass(frozen=True)

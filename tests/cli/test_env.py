@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.calendly import HOST, USER, Calendly
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
 from harness.proxy import Proxy, free_port, running_proxy
-from harness.recorder import Recorder
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 
 
 def exported(lines: str) -> dict[str, str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.bridge import running_bridge
-from harness.certs import Authority
 from harness.operators import Operator
-from harness.recorder import Recorder
 from harness.single import POLICY
 from harness.stage import HOST, TOKEN, Stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 
 
 @pytest.fixture(scope="module")

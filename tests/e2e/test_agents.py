@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.raw_agent import cleartext, connect_request, connected, tunnel
-from harness.recorder import Recorder
-from harness.replies import json_reply
 from harness.stage import AT, HOST, TOKEN, Stage, add_agent, running_stage, store_keys, stores
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import json_reply
 
 OTHER_HOST = "api.globex.example"
 OTHER_TOKEN = "another-fake-token-987654321"

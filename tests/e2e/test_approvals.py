@@ -16,13 +16,13 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ResponseReceived
 
-from attacks.frames import head
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
 from harness.proxy import Answer, free_port
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
 from harness.stage import HOST, TOKEN, Stage, add_agent, running_stage, store_keys
+from outloop.attacks.frames import head
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.core.approvals import LIFE_S, MOST_PENDING, Approval, Status
 from outloop.proxy.approvals import MOST_HELD
 from outloop.store.approvals import ApprovalStore

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.bridge import LOCAL, POLICY, http2, request
-from harness.certs import HTTP2, Authority
 from harness.operators import Operator
 from harness.raw_agent import cleartext, tunnel
 from harness.raw_http2 import head
-from harness.recorder import Recorder
-from harness.replies import json_reply, reply
 from harness.stage import HOST, MARK, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import HTTP2, Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import json_reply, reply
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
-from harness.journal import RecordedRequest
 from harness.operators import PATIENCE_S, Operator
 from harness.partners import needs, needs_node_package
-from harness.recorder import Recorder
-from harness.replies import Reply, json_reply, reply
 from harness.stage import HOST, MARK, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import Reply, json_reply, reply
 
 POLICY = f"""\
 workspace: acme

@@ -6,11 +6,11 @@ import threading
 from http.client import HTTPException
 from pathlib import Path
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
 from harness.stage import HOST, TOKEN, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.store.records import Records
 
 POLICY = f"""\

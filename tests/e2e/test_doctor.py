@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.calendly import HOST, Calendly
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
 from harness.proxy import Proxy, curl, free_port, running_proxy
-from harness.recorder import Recorder
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.store.state import StateStore
 
 TOKEN = "cal_pat_FAKE_0123456789abcdefghijklmnop"

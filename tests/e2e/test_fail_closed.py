@@ -13,9 +13,9 @@ import pytest
 
 from harness.operators import ADDON, Operator
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
 from harness.single import POLICY, assert_bridged
 from harness.stage import HOST, running_stage
+from outloop.attacks.upstream.recorder import Recorder
 
 MEDDLER = Path(__file__).with_name("meddler.py")
 

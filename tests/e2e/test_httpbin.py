@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.httpbin_tls import httpbin
 from harness.operators import Operator
 from harness.proxy import Answer, Proxy, curl, running_proxy
 from harness.stage import MARK, TOKEN, store_keys
+from outloop.attacks.upstream.certs import Authority
 
 HOST = "httpbin.test"
 POLICY = f"""\

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
-from harness.recorder import Recorder
-from harness.replies import chunked, json_reply, reply
 from harness.single import POLICY, assert_bridged
 from harness.stage import HOST, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import chunked, json_reply, reply
 
 MEDDLER = Path(__file__).with_name("meddler.py")
 

@@ -10,8 +10,8 @@ import pytest
 from harness.bridge import http2, put, request
 from harness.raw_agent import cleartext, connect_request, connected, tunnel
 from harness.raw_http2 import head
-from harness.replies import json_reply, reply
 from harness.stage import HOST, MARK, TOKEN, Stage
+from outloop.attacks.upstream.replies import json_reply, reply
 
 
 @pytest.fixture

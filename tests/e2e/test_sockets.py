@@ -1,4 +1,4 @@
-"""WebSockets through the bridge: what the agent sends, which tests/attacks/returning.py does not look at."""
+"""WebSockets through the bridge: what the agent sends, which the attack tables do not look at."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator
 from harness.proxy import running_proxy
 from harness.raw_agent import tunnel
 from harness.stage import HOST, TOKEN, store_keys
+from outloop.attacks.upstream.certs import Authority
 
 POLICY = f"""\
 workspace: acme

@@ -14,10 +14,10 @@ import pytest
 from harness.operators import ADDON, PATIENCE_S, Operator
 from harness.proxy import free_port, running_proxy
 from harness.raw_agent import cleartext, connect_request, tunnel
-from harness.recorder import Recorder
-from harness.replies import Gate, chunked, json_reply
 from harness.single import POLICY, assert_bridged
 from harness.stage import HOST, TOKEN, running_stage
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import Gate, chunked, json_reply
 
 MEDDLER = Path(__file__).with_name("meddler.py")
 

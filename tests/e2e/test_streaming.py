@@ -14,14 +14,14 @@ import brotli
 import pytest
 import zstandard
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.proxy import Proxy
 from harness.raw_agent import tunnel
 from harness.raw_http2 import Http2Agent, head
-from harness.recorder import Recorder
-from harness.replies import End, Gate, Reply, chunked, raw, reply, until_close
 from harness.stage import HOST, MARK, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import End, Gate, Reply, chunked, raw, reply, until_close
 
 POLICY = f"""\
 workspace: acme

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.proxy import free_port
 from harness.raw_agent import RawAgent, cleartext, connect_request, connected, tunnel
-from harness.recorder import Recorder
-from harness.replies import chunked, reply
 from harness.stage import HOST, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import chunked, reply
 
 POLICY = f"""\
 workspace: acme

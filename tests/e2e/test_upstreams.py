@@ -9,8 +9,8 @@ import pytest
 from harness.bridge import http2, request
 from harness.raw_agent import tunnel
 from harness.raw_http2 import head
-from harness.replies import End, raw, reply
 from harness.stage import HOST, MARK, TOKEN, Stage
+from outloop.attacks.upstream.replies import End, raw, reply
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.proxy import free_port
 from harness.raw_agent import tunnel
 from harness.raw_http2 import Http2Agent
-from harness.recorder import Recorder
 from harness.stage import HOST, TOKEN, Stage, running_stage, store_keys
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 
 LOCAL = 8443
 POLICY = f"""\

@@ -14,8 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from harness.journal import RecordedRequest
-from harness.replies import Reply, json_reply
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.replies import Reply, json_reply
 
 HOST = "api.calendly.com"
 ROOT = f"https://{HOST}"

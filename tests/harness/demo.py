@@ -24,10 +24,10 @@ from rich.json import JSON
 from rich.text import Text
 
 from harness.calendly import ECHO, EVENT_TYPES, HOST, ROOT, Calendly
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.proxy import Answer, curl, running_proxy
-from harness.recorder import Recorder
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 
 WORKSPACE = "acme"
 OUTLOOP_HEADERS = ("outloop-audit-id", "x-debug-authorization")

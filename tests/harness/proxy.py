@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness.operators import ADDON, PATIENCE_S, Operator
 
-REROUTE = Path(__file__).with_name("reroute.py")
+REROUTE = ADDON / "outloop" / "attacks" / "reroute.py"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.journal import RecordedRequest
 from harness.operators import PATIENCE_S, Operator, Row
 from harness.proxy import Answer, Proxy, running_proxy
-from harness.recorder import Recorder
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.core.scrub import MARK as MARK_BYTES
 from outloop.core.secret import Secret
 from outloop.core.tokens import token_hash

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.certs import Authority
 from harness.operators import PATIENCE_S, Operator, Row
 from harness.proxy import Proxy, running_proxy
-from harness.recorder import Recorder
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.operator.keys import Keys
 from outloop.store.audit import AuditWriter
 from outloop.store.home import Home

@@ -7,8 +7,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.journal import RecordedRequest
 from harness.operators import Row
+from outloop.attacks.upstream.journal import RecordedRequest
 from stateful.agents import Heard
 from stateful.house import House
 from stateful.office import Office

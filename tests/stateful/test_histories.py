@@ -14,8 +14,8 @@ import hypothesis
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from harness.certs import Authority
 from harness.operators import Operator
+from outloop.attacks.upstream.certs import Authority
 from stateful.house import House, built_house
 from stateful.machine import Histories
 

@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import brotli
 import zstandard
 
-from harness.journal import RecordedRequest
-from harness.replies import Reply, chunked, raw, reply
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.replies import Reply, chunked, raw, reply
 
 Change = Callable[[bytes], bytes]
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.replies import PATIENCE_S, Gate, Reply
+from outloop.attacks.upstream.replies import PATIENCE_S, Gate, Reply
 
 KEEP_LIMIT = 16 * 1024 * 1024
 

@@ -10,8 +10,8 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamReset, WindowUpdated
 
-from harness.journal import Journal, RecordedRequest
-from harness.replies import End, Gate, Reply
+from outloop.attacks.upstream.journal import Journal, RecordedRequest
+from outloop.attacks.upstream.replies import End, Gate, Reply
 
 
 async def converse(

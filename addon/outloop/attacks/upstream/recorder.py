@@ -19,9 +19,9 @@ import ssl
 import threading
 from types import TracebackType
 
-from harness import http1, http2
-from harness.journal import Answer, Journal, RecordedRequest
-from harness.replies import PATIENCE_S, reply
+from outloop.attacks.upstream import http1, http2
+from outloop.attacks.upstream.journal import Answer, Journal, RecordedRequest
+from outloop.attacks.upstream.replies import PATIENCE_S, reply
 
 HEAD_LIMIT = 1024 * 1024
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import gzip
 import json
 
-from attacks import frames
-from attacks.case import CLOSED, Case, forwarded, http2, request, tunnel, with_body
+from outloop.attacks import frames
+from outloop.attacks.case import CLOSED, Case, forwarded, http2, request, tunnel, with_body
 
 TSAI = "Orange Tsai, Breaking Parser Logic (2018)"
 CACHE = "Doyhenard, Gotta cache 'em all (2024)"

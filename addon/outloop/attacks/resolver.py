@@ -1,4 +1,4 @@
-"""A mitmproxy script that answers for the domain name system where an attacker would: names under ``.rebound.example``.
+"""Answers for the domain name system where an attacker would: names under ``.rebound.example``.
 
 The first label says how: ``8-8-8-8.127-0-0-1`` has both addresses, ``8-8-8-8.then.127-0-0-1`` the first the first time it is
 asked for and the second from then on.
@@ -25,6 +25,6 @@ def _answered(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
     return [found for address in addresses for found in _ask(address, port, *arguments, **options)]
 
 
-socket.getaddrinfo = _answered
-
-addons: list[object] = []
+def install() -> None:
+    """Have this process ask here."""
+    socket.getaddrinfo = _answered

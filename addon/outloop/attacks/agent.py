@@ -14,8 +14,8 @@ from pathlib import Path
 from hpack import Decoder
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
-from attacks.case import CLOSED, HTTP2, Heard, Talk
-from attacks.frames import PREFACE
+from outloop.attacks.case import CLOSED, HTTP2, Heard, Talk
+from outloop.attacks.frames import PREFACE
 
 PATIENCE_S = 20.0
 LEAVING_S = 1.0  # how long an agent that has left still listens: a proxy owes it no answer

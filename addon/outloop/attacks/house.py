@@ -1,29 +1,23 @@
-"""What is attacked: a workspace with services of every kind, the real proxy, and upstreams that write everything down."""
+"""The house that is attacked: a workspace with services of every kind, its neighbours, and throw-away keys for all of them."""
 
 from __future__ import annotations
 
 import contextlib
 import ssl
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-from attacks.case import FOREIGN, HOST, PASSWORD, PREVIOUS, RICH, TOKEN, USER, Cut, Sent, Sent2
-from attacks.gate import Gate
-from attacks.runner import Runner
-from harness.certs import HTTP2, Authority, self_signed
-from harness.journal import Answer, RecordedRequest
-from harness.operators import Operator, Row
-from harness.proxy import running_proxy
-from harness.recorder import Recorder
-from harness.replies import Reply, raw, reply
-from harness.stage import AT, add_agent, store_keys, stores
+from outloop.attacks.case import FOREIGN, HOST, PASSWORD, PREVIOUS, RICH, TOKEN, USER
+from outloop.attacks.upstream.certs import Authority, self_signed
+from outloop.attacks.upstream.replies import reply
 from outloop.core.secret import Secret
+from outloop.core.tokens import token_hash
+from outloop.store.home import Home
+from outloop.store.keychain import Keychain
+from outloop.store.state import StateStore
 
 UNTRUSTED = tuple(
     f"{name}.example.com" for name in "wrong-name unknown-authority self-signed expired deep.wildcard nameless".split()
 )
-RESOLVER = Path(__file__).with_name("resolver.py")
 MODERN = "modern.example.com"  # speaks HTTP/2 with whoever offers it
 OPEN_AGENT = ("open", "fake-token-of-the-open-workspace")
 GLOBEX_AGENT = ("globex", "fake-token-of-another-workspace")
@@ -155,94 +149,38 @@ TRAPS = (
     *("malformed.invalid:80", "malformed.invalid:443", "outloop.internal:443", "outloop.internal:80"),
     "8.8.8.8:8443",
 )
+AT = "2026-01-01T00:00:00.000Z"
 
 
-class Upstreams:
-    """The recorders behind every name, as the runner sees them."""
+def furnish(home: Home) -> None:
+    """Write the policies, store the keys in the embedded keychain, and let the agents in.
 
-    def __init__(self) -> None:
-        self.recorders: list[Recorder] = []
-        self.gates: list[Gate] = []
-        self._answer: Answer = DEFAULT
-        self._over: dict[int, RecordedRequest] = {}
-
-    def add(self, stack: contextlib.ExitStack, context: ssl.SSLContext) -> int:
-        """Start one more; return the port of its gate."""
-        self.recorders.append(stack.enter_context(Recorder(context, self._answered)))
-        self.gates.append(stack.enter_context(Gate(self.recorders[-1].port)))
-        return self.gates[-1].port
-
-    def answer_with(self, answer: object) -> None:
-        """Answer every request from now on with *answer*: bytes as they are, a Reply or a function of the request.
-
-        None is `DEFAULT`.
-        """
-        if isinstance(answer, bytes):
-            answer = raw(answer)
-        assert answer is None or isinstance(answer, Reply) or callable(answer)
-        self._answer = answer or DEFAULT
-
-    def _answered(self, request: RecordedRequest) -> Reply:
-        return self._answer if isinstance(self._answer, Reply) else self._answer(request)
-
-    def arrived(self) -> list[Sent]:
-        """Return every request that is over, in the order in which they were first seen here."""
-        for recorder in self.recorders:
-            over = (each for each in recorder.requests if each.complete or each.cut)
-            self._over.update((id(each), each) for each in over if id(each) not in self._over)
-        return [_sent(each) for each in self._over.values()]
-
-    def dialled(self) -> int:
-        """Return how many connections were made."""
-        return sum(gate.knocks for gate in self.gates)
-
-
-class Record:
-    """The record of an operator, as the runner reads it."""
-
-    def __init__(self, operator: Operator) -> None:
-        self._operator = operator
-
-    def rows(self) -> list[Row]:
-        """Return every row, oldest first."""
-        return sorted(self._operator.rows(), key=lambda row: str(row["id"]))
-
-
-@contextlib.contextmanager
-def attacked_house(operator: Operator, authority: Authority, upstream_ca: Path) -> Iterator[Runner]:
-    """Run the proxy and its upstreams; agents without a token act for workspace acme, `OPEN_AGENT` for one that tunnels."""
-    operator.write_policy("acme", POLICY)
-    operator.write_policy("open", OPEN_POLICY)
-    operator.write_policy("globex", GLOBEX_POLICY)
-    _store_keys(operator)
-    store_keys(operator, {"other": FOREIGN}, "globex")
-    add_agent(operator, "tunneller", OPEN_AGENT[1], OPEN_AGENT[0])
-    add_agent(operator, "neighbour", GLOBEX_AGENT[1], GLOBEX_AGENT[0])
-    with contextlib.ExitStack() as stack:
-        names = [host for host in HOSTS if host != MODERN]
-        upstreams = Upstreams()
-        classic = upstreams.add(stack, authority.server_context(*names, *(trap.partition(":")[0] for trap in TRAPS)))
-        modern = upstreams.add(stack, authority.server_context(MODERN, protocols=HTTP2))
-        routes = dict.fromkeys([*names, *TRAPS], classic) | {MODERN: modern}
-        for host, context in _untrusted(authority).items():
-            routes[host] = upstreams.add(stack, context)
-        options = ["--set", "outloop_workspace=acme", "-s", str(RESOLVER)]
-        proxy = stack.enter_context(running_proxy(operator, routes, upstream_ca=upstream_ca, options=options))
-        yield Runner(("127.0.0.1", proxy.port), operator.certificate, upstreams, Record(operator))
-
-
-def _store_keys(operator: Operator) -> None:
-    with stores(operator) as (state, keychain):
+    Agents without a token act for the workspace acme, `OPEN_AGENT` for one that tunnels, `GLOBEX_AGENT` for a neighbour.
+    """
+    home.ensure()
+    for workspace, text in (("acme", POLICY), ("open", OPEN_POLICY), ("globex", GLOBEX_POLICY)):
+        path = home.policies / f"{workspace}.yaml"
+        path.write_text(text)
+        path.chmod(0o600)
+    with contextlib.closing(StateStore(home.state_db)) as state:
+        keychain = Keychain.open(home, state, {"OUTLOOP_KEYRING": "file"})
         for service, parts in KEYS.items():
-            key = f"acme-{service}"
-            keychain.set("acme", key, {name: Secret(value.encode()) for name, value in parts.items()})
-            state.add_key("acme", key, service, AT)
-            state.set_runtime_access("acme", key, True)
+            _store(state, keychain, "acme", service, parts)
+        _store(state, keychain, "globex", "other", {"token": FOREIGN})
         keychain.rotate("acme", "acme-renewed", {"token": Secret(TOKEN.encode())})
         state.rotate_key("acme", "acme-renewed", previous_until=time.time() + 3600)
+        for name, (workspace, token) in {"tunneller": OPEN_AGENT, "neighbour": GLOBEX_AGENT}.items():
+            state.add_agent(workspace, name, token_hash(token), AT)
 
 
-def _untrusted(authority: Authority) -> dict[str, ssl.SSLContext]:
+def _store(state: StateStore, keychain: Keychain, workspace: str, service: str, parts: dict[str, str]) -> None:
+    key = f"{workspace}-{service}"
+    keychain.set(workspace, key, {name: Secret(value.encode()) for name, value in parts.items()})
+    state.add_key(workspace, key, service, AT)
+    state.set_runtime_access(workspace, key, True)
+
+
+def untrusted(authority: Authority) -> dict[str, ssl.SSLContext]:
     """Return a server for each host of `UNTRUSTED`, none of which proves to be that host."""
     contexts = (
         authority.server_context(HOST),
@@ -253,9 +191,3 @@ def _untrusted(authority: Authority) -> dict[str, ssl.SSLContext]:
         authority.server_context("other.example.org", common_name="nameless.example.com"),
     )
     return dict(zip(UNTRUSTED, contexts, strict=True))
-
-
-def _sent(request: RecordedRequest) -> Sent:
-    if request.version == "HTTP/2":
-        return Sent2(f"{request.method} {request.target}", tuple(request.headers), bytes(request.body))
-    return bytes(request.raw) if request.complete else Cut(bytes(request.raw))

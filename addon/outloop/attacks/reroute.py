@@ -1,9 +1,9 @@
 """A second mitmproxy script, loaded after the addon: dials a local port where a host is named.
 
-SNI and certificate checks stay those of the named host, so what the proxy proves about an upstream is still proved. This stands
-in the harness and not in the product: nothing that is installed can be told to dial somewhere else. Used so:
+SNI and certificate checks stay those of the named host, so what the proxy proves about an upstream is still proved. No proxy
+loads this by itself, and `outloop up` loads no scripts: whoever attacks or tests one does. Used so:
 
-    mitmdump -s addon/outloop.py -s tests/harness/reroute.py --set reroute=api.calendly.com:443=127.0.0.1:4433
+    mitmdump -s addon/outloop.py -s addon/outloop/attacks/reroute.py --set reroute=api.calendly.com:443=127.0.0.1:4433
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ class Reroute:
         self.named: dict[str, Address] = {}
 
     def load(self, loader: Loader) -> None:
+        """Add the option."""
         loader.add_option("reroute", Sequence[str], [], "HOST:PORT=HOST:PORT: dial the second where the first is named.")
 
     def configure(self, updated: set[str]) -> None:
+        """Read the routes. Raises OptionsError."""
         if "reroute" in updated:
             try:
                 self.routes = dict(map(parse_route, ctx.options.reroute))
@@ -49,6 +51,7 @@ class Reroute:
                 raise OptionsError(f"reroute: {error}") from error
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
+        """Dial somewhere else."""
         if data.server.address is not None and (dialled := self.routes.get(data.server.address[:2])):
             self.named[data.server.id] = data.server.address
             data.server.address = dialled
@@ -59,6 +62,7 @@ class Reroute:
             object.__setattr__(data.server, "address", named)  # mitmproxy's own way refuses for an open connection
 
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
+        """Forget what was not reached."""
         self.named.pop(data.server.id, None)
 
 

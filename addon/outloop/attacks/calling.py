@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import base64
 
-from attacks import frames
-from attacks.case import (
+from outloop.attacks import frames
+from outloop.attacks.case import (
     CLOSED,
     HOST,
     Case,

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attacks.agent import PATIENCE_S, listen
-from attacks.case import AGENTS_OWN, CLOSED, TOKEN, Case, Heard, Sent, plain
+from outloop.attacks.agent import PATIENCE_S, listen
+from outloop.attacks.case import AGENTS_OWN, CLOSED, TOKEN, Case, Heard, Sent, plain
+from outloop.store.arrivals import Arrivals
+from outloop.store.records import Record
 
 POLL_S = 0.005
 # Refused, with a row of its own: what a case made the proxy do before has its rows by then, also where it expects none.
 _LAST = plain(b"GET /last HTTP/1.1\r\n\r\n")
-
-Row = Mapping[str, object]
 
 
 class Upstream(Protocol):
@@ -38,24 +38,16 @@ class Upstream(Protocol):
         ...
 
 
-class Audit(Protocol):
-    """The record."""
-
-    def rows(self) -> Sequence[Row]:
-        """Return every row of the view `audit`, oldest first."""
-        ...
-
-
 class Runner:
     """Runs cases one after the other against the proxy at *address*, whose agents trust *certificate*."""
 
-    def __init__(self, address: tuple[str, int], certificate: Path, upstream: Upstream, audit: Audit) -> None:
+    def __init__(self, address: tuple[str, int], certificate: Path, upstream: Upstream, record: Arrivals) -> None:
         self._address = address
         self._certificate = certificate
         self._upstream = upstream
-        self._audit = audit
+        self._record = record
         self._seen_requests = len(upstream.arrived())
-        self._seen_rows = len(audit.rows())
+        record.settle(record.rows())
 
     def run(self, case: Case) -> list[str]:
         """Run *case* and return what is wrong, [] where it holds."""
@@ -89,22 +81,22 @@ class Runner:
         self._seen_requests += len(found)
         return found
 
-    def _new_rows(self, count: int) -> list[Row]:
+    def _new_rows(self, count: int) -> list[Record]:
         """Return the rows since the last case, once *count* of them and that of a request after them are finished."""
         [last] = listen(_LAST, self._address, self._certificate)
         end = time.monotonic() + PATIENCE_S
         while True:
-            rows = list(self._audit.rows())[self._seen_rows :]
+            rows = self._record.rows()
             found = [row for row in rows if row["id"] != last.header("outloop-audit-id")]
             finished = [row["duration_ms"] is not None for row in found]
             is_over = len(found) < len(rows) and len(found) >= count and all(finished)
             if is_over or time.monotonic() > end:
-                self._seen_rows += len(rows)
+                self._record.settle(rows)
                 return found
             time.sleep(POLL_S)
 
 
-def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Row]) -> list[str]:
+def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Record]) -> list[str]:
     wrong = []
     last = answers[-1]
     if len(answers) != len(case.talk.steps):
@@ -122,7 +114,7 @@ def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Row]) -> li
     return wrong
 
 
-def _wrong_with_document(case: Case, heard: Heard, rows: list[Row]) -> list[str]:
+def _wrong_with_document(case: Case, heard: Heard, rows: list[Record]) -> list[str]:
     if heard.header("outloop-reason") != case.reason:
         return [f"the agent was told {heard.header('outloop-reason')}, not {case.reason}: {heard.body[:300]!r}"]
     if not heard.body:
@@ -146,7 +138,7 @@ def _wrong_with_upstream(case: Case, sent: list[Sent], *, is_dialled: bool) -> l
     return wrong
 
 
-def _wrong_with_rows(case: Case, rows: list[Row], audit_id: str | None) -> list[str]:
+def _wrong_with_rows(case: Case, rows: list[Record], audit_id: str | None) -> list[str]:
     wrong = []
     found = tuple((row["decision"], row["reason"]) for row in rows)
     if found != case.expected_rows:
@@ -157,7 +149,7 @@ def _wrong_with_rows(case: Case, rows: list[Row], audit_id: str | None) -> list[
     return wrong + [f"a credential stands in the record: {row}" for row in exposing]
 
 
-def _said(row: Row) -> str:
+def _said(row: Record) -> str:
     return " ".join(str(row[name]) for name in ("decision", "reason", "status", "method", "host", "path", "error"))
 
 

@@ -6,8 +6,8 @@ import asyncio
 import socket
 import struct
 
-from harness.journal import Journal, RecordedRequest
-from harness.replies import End, Gate, Reply, http1_pieces
+from outloop.attacks.upstream.journal import Journal, RecordedRequest
+from outloop.attacks.upstream.replies import End, Gate, Reply, http1_pieces
 
 
 async def converse(

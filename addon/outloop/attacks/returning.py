@@ -16,8 +16,8 @@ from dataclasses import replace
 import brotli
 import zstandard
 
-from attacks import frames
-from attacks.case import (
+from outloop.attacks import frames
+from outloop.attacks.case import (
     CLOSED,
     FOREIGN,
     HOST,
@@ -34,8 +34,8 @@ from attacks.case import (
     request,
     tunnel,
 )  # fmt: skip
-from attacks.forms import AFTER, BEFORE, BODILY, PLAIN, every, heard_in
-from harness.replies import End, Framing, Reply, chunked, raw, reply, until_close
+from outloop.attacks.forms import AFTER, BEFORE, BODILY, PLAIN, every, heard_in
+from outloop.attacks.upstream.replies import End, Framing, Reply, chunked, raw, reply, until_close
 from outloop.core.scrub import MARK
 
 SECRETS = (TOKEN, RICH, PASSWORD, PREVIOUS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
-from attacks import frames
-from attacks.case import (
+from outloop.attacks import frames
+from outloop.attacks.case import (
     CLOSED,
     FOREIGN,
     HOST,
@@ -31,9 +31,9 @@ from attacks.case import (
     tunnel,
     with_body,
 )  # fmt: skip
-from attacks.forms import PLAIN
-from attacks.house import GLOBEX_AGENT, OPEN_AGENT, UNTRUSTED
-from harness.replies import reply
+from outloop.attacks.forms import PLAIN
+from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, UNTRUSTED
+from outloop.attacks.upstream.replies import reply
 
 REBINDING = "Jackson et al., DNS Rebinding (2007)"
 SSRF = "Tsai, A New Era of SSRF (2017)"

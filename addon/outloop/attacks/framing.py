@@ -9,8 +9,8 @@ of RFC 9113 it tests are named); Bartek Nowotarski, "CONTINUATION Flood" (2024);
 
 from __future__ import annotations
 
-from attacks import frames
-from attacks.case import (
+from outloop.attacks import frames
+from outloop.attacks.case import (
     AGENTS_OWN,
     CLOSED,
     HOST,

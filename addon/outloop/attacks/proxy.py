@@ -1,0 +1,105 @@
+"""The proxy of this installation, in a process of its own and on a home that is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import outloop
+from outloop.core.errors import NoError
+from outloop.store.home import Home
+from outloop.store.state import StateStore
+
+PATIENCE_S = 30.0
+POLL_S = 0.02
+PACKAGE = Path(outloop.__file__).parent
+# As the command `mitmdump` of this Python does, wherever that stands.
+_MITMDUMP = "import sys; from mitmproxy.tools.main import mitmdump; sys.exit(mitmdump())"
+
+
+@contextlib.contextmanager
+def running_proxy(
+    home: Home, routes: Mapping[str, int], upstream_ca: Path, environ: Mapping[str, str]
+) -> Iterator[tuple[str, int]]:
+    """Run mitmdump with the addon, as it would start under *environ* but for *home*, until the block ends; yield its address.
+
+    *routes* maps ``host`` (port 443) or ``host:port`` to a port on 127.0.0.1. mitmproxy's own configuration is read as always,
+    from a copy. Raises NoError, with what it printed last, when the proxy does not start.
+    """
+    _copy_configuration(home, environ)
+    options = {"confdir": home.ca, "outloop_workspace": "acme", "listen_host": "127.0.0.1", "listen_port": 0}
+    settings = [f"{name}={value}" for name, value in options.items()]
+    settings += [f"reroute={host if ':' in host else f'{host}:443'}=127.0.0.1:{port}" for host, port in routes.items()]
+    command = [sys.executable, "-c", _MITMDUMP, "-s", str(Path(__file__).with_name("script.py"))]
+    command += [word for setting in settings for word in ("--set", setting)]
+    log = home.root.parent / "proxy.log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command,
+            env=_variables(home, upstream_ca, environ),
+            cwd=home.root.parent,
+            stdin=subprocess.PIPE,  # never written: its end tells the proxy to leave
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the attacker, who then stops it
+        )
+    try:
+        yield _address(home, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _variables(home: Home, upstream_ca: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    named = environ.get("OUTLOOP_UPSTREAM_CA")
+    if named:  # trusted as well, as always
+        upstream_ca.write_bytes(upstream_ca.read_bytes() + Path(named).read_bytes())
+    paths = [
+        str(PACKAGE.parent),
+        *(str(Path(path).absolute()) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path),
+    ]
+    return {
+        **environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OUTLOOP_HOME": str(home.root),
+        "OUTLOOP_KEYRING": "file",
+        "OUTLOOP_UPSTREAM_CA": str(upstream_ca),
+    }
+
+
+def _copy_configuration(home: Home, environ: Mapping[str, str]) -> None:
+    folder = Path(environ.get("HOME") or Path.home(), ".mitmproxy")
+    for name in ("config.yaml", "config.yml"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(folder / name, home.ca / name)
+
+
+def _address(home: Home, process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    """Return where the proxy listens, once it does."""
+    end = time.monotonic() + PATIENCE_S
+    with contextlib.closing(StateStore(home.state_db)) as state:
+        while not (proxies := state.proxies()):
+            if process.poll() is not None:
+                raise NoError(f"the proxy does not start here: {_last_words(log)}")
+            if time.monotonic() > end:
+                raise NoError(f"the proxy did not start within {PATIENCE_S:.0f} s: {_last_words(log)}")
+            time.sleep(POLL_S)
+    return proxies[0].host, proxies[0].port
+
+
+def _last_words(log: Path) -> str:
+    said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("outloop: error: ") for line in said if line.startswith("outloop: error: ")]
+    return (errors or said or ["it printed nothing"])[-1]
