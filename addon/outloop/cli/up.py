@@ -13,21 +13,26 @@ from outloop.cli.render import port_option
 @click.command()
 @port_option("Listen on 127.0.0.1 at this port.", default=8080)
 @click.option(
+    "--workers", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="How many processes answer there."
+)
+@click.option(
     "--upstream-ca",
     type=click.Path(exists=True, dir_okay=False, resolve_path=True),
     metavar="PEM",
     help="Trust these certificates upstream too, as OUTLOOP_UPSTREAM_CA does.",
 )
 @pass_context
-def up(context: Context, port: int, upstream_ca: str | None) -> int:
+def up(context: Context, port: int, workers: int, upstream_ca: str | None) -> int:
     """Run the proxy until it is interrupted.
 
     \b
     Example:
-      outloop up --port 8080
+      outloop up --port 8080 --workers 2
     """
-    from outloop.proxy.launcher import run
+    from outloop.proxy import launcher, supervisor
 
     if upstream_ca is not None:
         os.environ["OUTLOOP_UPSTREAM_CA"] = upstream_ca  # where the addon reads it, under mitmdump as well
-    return run(context.home, port)
+    if workers > 1:
+        return supervisor.run(context.home, port, workers)
+    return launcher.run(context.home, port)

@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from mitmproxy import options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
+from mitmproxy.proxy import mode_servers
 
 from outloop.core.errors import UsageError
 from outloop.proxy.addon import Outloop
+from outloop.proxy.patching import wrap
 from outloop.store.authority import ensure_authority
 from outloop.store.home import Home
 
@@ -27,43 +31,67 @@ def run(home: Home, port: int) -> int:
 
     Raises UsageError when *port* cannot be had.
     """
-    _check_port(port)
-    # mitmproxy makes an authority of its own where it finds none.
-    ensure_authority(home, datetime.now(UTC))
-    asyncio.run(_serve(home, port))
+    with bound(port) as listening:
+        asyncio.run(serve(home, listening, lambda: announce(port)))
     return 0
 
 
-async def _serve(home: Home, port: int) -> None:
-    found = options.Options(confdir=str(home.ca), listen_host=HOST, listen_port=port)
+def bound(port: int) -> socket.socket:
+    """Return a socket that listens on loopback at *port*. Raises UsageError when that cannot be had."""
+    try:
+        return socket.create_server((HOST, port), backlog=1024)
+    except OSError as error:
+        raise UsageError(f"port {port} cannot be used: {error.strerror}", "choose another with --port") from None
+
+
+def announce(port: int, workers: int = 1) -> None:
+    """Say on standard output that the proxy is ready."""
+    crew = f" with {workers} workers" if workers > 1 else ""
+    print(f"outloop: listening on http://{HOST}:{port}{crew} (stop with Ctrl-C)", flush=True)
+
+
+async def serve(home: Home, listening: socket.socket, ready: Callable[[], None], until: int | None = None) -> None:
+    """Answer on *listening* until SIGINT or SIGTERM, or until the file descriptor *until* comes to its end.
+
+    *ready* is called once agents are answered.
+    """
+    # mitmproxy makes an authority of its own where it finds none.
+    ensure_authority(home, datetime.now(UTC))
+    wrap(mode_servers.AsyncioServerInstance, "listen", _on(listening))
+    found = options.Options(confdir=str(home.ca), listen_host=HOST, listen_port=listening.getsockname()[1])
     master = Master(found, with_termlog=True)
     found.update(termlog_verbosity="warn")
     # Outloop stands before next_layer, which must not touch what is tunnelled.
     master.addons.add(
         core.Core(), disable_h2c.DisableH2C(), proxyserver.Proxyserver(), Outloop(), next_layer.NextLayer(),
-        tlsconfig.TlsConfig(), errorcheck.ErrorCheck(), _Announcement(port),
+        tlsconfig.TlsConfig(), errorcheck.ErrorCheck(), _Announcement(ready),
     )  # fmt: skip
     found.update(outloop_home=str(home.root))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.shutdown)
+    if until is not None:
+        loop.add_reader(until, lambda: (loop.remove_reader(until), master.shutdown()))
     await master.run()
 
 
 class _Announcement:
-    """Says that the proxy is ready, on standard output."""
+    """Tells when the proxy is ready."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
 
     def running(self) -> None:
-        print(f"outloop: listening on http://{HOST}:{self._port} (stop with Ctrl-C)", flush=True)
+        self._ready()
 
 
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise UsageError(f"port {port} cannot be used: {error.strerror}", "choose another with --port") from None
+def _on(listening: socket.socket) -> Callable[[Any], Any]:
+    """mitmproxy binds by itself; a socket that is bound already cannot be lost to another program, and can be shared."""
+
+    def around(_: Any) -> Any:
+        async def listen(self: Any, host: str, port: int) -> list[asyncio.Server]:
+            return [await asyncio.start_server(self.handle_stream, sock=listening)]
+
+        return listen
+
+    return around
