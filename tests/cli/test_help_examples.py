@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -35,6 +36,12 @@ SKIPPED = {
     "pass show": "needs a password store",
     "outloop completion fish": "needs fish (tests/cli/test_completion.py)",
     'eval "$(outloop completion zsh)"': "needs zsh (tests/cli/test_completion.py)",
+}
+# What prints no facts, and why.
+NO_JSON = {
+    "outloop up": "it runs",
+    "outloop completion": "it prints a program for a shell",
+    "outloop audit browse": "it runs",
 }
 FROM_NOTHING = ("outloop init", "outloop workspace add")
 # `policy explain` and `doctor` answer no with 1: the example asks about a write, and no proxy runs here.
@@ -135,8 +142,40 @@ def test_the_example_works_as_it_stands(operator: Operator, folder: Path, exampl
         settle(operator, example)
     variables = operator.variables | {"PATH": f"{folder / 'bin'}:{operator.variables['PATH']}"}
 
+    done = run(example, folder, variables)
+
+    says_no = example.startswith(MAY_SAY_NO) and done.returncode == 1
+    assert done.returncode == 0 or says_no, done.stdout + done.stderr
+    assert says_no or "outloop: error:" not in done.stderr, done.stderr
+    assert "FAKE" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)])
+def test_every_command_that_prints_facts_prints_them_as_json(path: str) -> None:
+    options = [option for parameter in COMMANDS[path].params for option in parameter.opts]
+
+    assert ("--json" in options) is (path not in NO_JSON)
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if each.startswith("outloop ") and not set(each) & set("|<>")])
+def test_the_example_works_as_json(operator: Operator, folder: Path, example: str) -> None:
+    reason = skip_reason(example) or next((why for path, why in NO_JSON.items() if example.startswith(path)), None)
+    if reason is not None:
+        pytest.skip(reason)
+    if not example.startswith(FROM_NOTHING):
+        settle(operator, example)
+    variables = operator.variables | {"PATH": f"{folder / 'bin'}:{operator.variables['PATH']}"}
+
+    done = run(f"{example} --json", folder, variables)
+
+    assert isinstance(json.loads(done.stdout), dict | list), done.stdout + done.stderr
+    assert done.returncode == 0 or (example.startswith(MAY_SAY_NO) and done.returncode == 1), done.stderr
+    assert "FAKE" not in done.stdout + done.stderr
+
+
+def run(example: str, folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     # pipefail: of `eval "$(outloop env)"` the exit code is that of what was printed, so stderr is looked at as well.
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {example.replace('curl ', 'true ')}"],
         cwd=folder,
         env=variables,
@@ -146,8 +185,3 @@ def test_the_example_works_as_it_stands(operator: Operator, folder: Path, exampl
         timeout=PATIENCE_S,
         check=False,
     )
-
-    says_no = example.startswith(MAY_SAY_NO) and done.returncode == 1
-    assert done.returncode == 0 or says_no, done.stdout + done.stderr
-    assert says_no or "outloop: error:" not in done.stderr, done.stderr
-    assert "FAKE" not in done.stdout + done.stderr

@@ -343,3 +343,34 @@ def test_standard_input_that_is_closed_is_one_line(operator: Operator, arguments
     done = subprocess.run(command, env=operator.variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 2, done.stderr
+
+
+# As JSON
+
+
+def test_what_was_done_with_a_key_is_told_as_json(outloop: Run, piped: Run, home: Path) -> None:
+    def told(code: int, out: str, err: str) -> dict[str, object]:
+        assert (code, err) == (0, "")
+        assert VALUE not in out
+        found = json.loads(out)
+        assert isinstance(found, dict)
+        return found
+
+    added = told(*piped(VALUE, "key", "add", "calendly", "-w", "acme", "--stdin", "--json"))
+    assert listed(outloop) == [{name: added[name] for name in listed(outloop)[0]}]
+    assert (added["runtime_access"], added["policy"], added["to_paste"]) == ("off", f"{home}/policies/acme.yaml", None)
+    assert told(*outloop("key", "enable", "calendly", "-w", "acme", "--json"))["runtime_access"] == "on"
+    assert told(*outloop("key", "disable", "calendly", "-w", "acme", "--json"))["runtime_access"] == "off"
+    rotated = told(*piped(f"{VALUE}-new", "key", "rotate", "calendly", "-w", "acme", "--stdin", "--grace", "2h", "--json"))
+    assert (rotated["key"], rotated["old_value_scrubbed_s"]) == ("acme-calendly", 7200)
+    removed = told(*outloop("key", "remove", "calendly", "-w", "acme", "--yes", "--json"))
+    assert removed == {"workspace": "acme", "key": "acme-calendly", "service": "calendly", "removed": True}
+    assert listed(outloop) == []
+
+
+def test_a_block_that_is_still_to_paste_is_told_as_json(piped: Run, home: Path) -> None:
+    write_policy(home, "acme", "workspace: acme\n")
+
+    _, out, _ = piped(VALUE, "key", "add", "calendly", "-w", "acme", "--stdin", "--json")
+
+    assert str(json.loads(out)["to_paste"]).startswith("  calendly:")

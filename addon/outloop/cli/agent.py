@@ -78,8 +78,9 @@ def list_(context: Context, workspace: str | None, revoked: bool, as_json: bool)
 @agent.command()
 @click.argument("name", shell_complete=agents)
 @workspace_option()
+@json_flag
 @pass_context
-def revoke(context: Context, name: str, workspace: str) -> None:
+def revoke(context: Context, name: str, workspace: str, as_json: bool) -> None:
     """End an agent: from the very next request its token is unknown.
 
     \b
@@ -88,5 +89,8 @@ def revoke(context: Context, name: str, workspace: str) -> None:
     """
     from outloop.operator.agents import revoke_agent
 
-    revoke_agent(context.state(), context.record_event, time.time, workspace, name)
+    revoked = revoke_agent(context.state(), context.record_event, time.time, workspace, name)
+    if as_json:
+        record(revoked, as_json)
+        return
     click.echo(f"revoked the agent {name} of workspace {workspace}")

@@ -13,6 +13,7 @@ from outloop.cli.candidates import keys as key_names
 from outloop.cli.candidates import services
 from outloop.cli.context import Context, pass_context
 from outloop.cli.render import checked_name, json_flag, rows, workspace_option
+from outloop.cli.render import record as print_record
 from outloop.core.errors import NoError, UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ def key() -> None:
 @click.option("--name", metavar="N", help="What to call the key; default: as the policy says, else WS-SERVICE.")
 @stdin_option
 @shared_option
+@json_flag
 @pass_context
-def add(context: Context, service: str, workspace: str, name: str | None, from_stdin: bool, shared_ok: bool) -> None:
+def add(
+    context: Context, service: str, workspace: str, name: str | None, from_stdin: bool, shared_ok: bool, as_json: bool
+) -> None:
     """Store a key for SERVICE in the keychain. Agents cannot use it until `outloop key enable`.
 
     \b
@@ -65,6 +69,11 @@ def add(context: Context, service: str, workspace: str, name: str | None, from_s
     if not from_stdin:
         click.echo(f"at {plan.title}, name the token `{plan.provider_name}`; here it is the key `{plan.name}`", err=True)
     label = keys.add(plan, _values(plan, from_stdin), shared_ok=shared_ok)
+    if as_json:
+        wrote = placement.policy_key is None and placement.create_file()
+        to_paste = placement.block if placement.policy_key is None and not wrote else ""
+        _print_key(keys, workspace, plan.name, keychain=label, policy=str(placement.file), to_paste=to_paste or None)
+        return
     click.echo(f"stored the key {plan.name} of workspace {workspace} in {label}")
     if from_stdin:
         click.echo(f"at {plan.title}, name the token `{plan.provider_name}`, so that both sides show which is which")
@@ -92,29 +101,31 @@ def list_(context: Context, workspace: str | None, as_json: bool) -> None:
 @key.command()
 @click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
 @workspace_option()
+@json_flag
 @pass_context
-def enable(context: Context, key_name: str, workspace: str) -> None:
+def enable(context: Context, key_name: str, workspace: str, as_json: bool) -> None:
     """Let agents of the workspace use a key, from the very next request.
 
     \b
     Example:
       outloop key enable calendly -w acme
     """
-    _switch(context, workspace, key_name, True)
+    _switch(context, workspace, key_name, True, as_json)
 
 
 @key.command()
 @click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
 @workspace_option()
+@json_flag
 @pass_context
-def disable(context: Context, key_name: str, workspace: str) -> None:
+def disable(context: Context, key_name: str, workspace: str, as_json: bool) -> None:
     """Take a key away from agents, from the very next request.
 
     \b
     Example:
       outloop key disable calendly -w acme
     """
-    _switch(context, workspace, key_name, False)
+    _switch(context, workspace, key_name, False, as_json)
 
 
 @key.command()
@@ -123,8 +134,9 @@ def disable(context: Context, key_name: str, workspace: str) -> None:
 @stdin_option
 @click.option("--grace", default=GRACE, show_default=True, metavar="TIME", help="How long the old value is still scrubbed.")
 @shared_option
+@json_flag
 @pass_context
-def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, grace: str, shared_ok: bool) -> None:
+def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, grace: str, shared_ok: bool, as_json: bool) -> None:
     """Give a key a new value. Its switch stays as it is; running proxies use the new value from the next request.
 
     \b
@@ -137,6 +149,9 @@ def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, gr
     plan = _placement(context, workspace, record.service, record.name).plan
     _refuse_unreadable(from_stdin)
     label = keys.rotate(plan, _values(plan, from_stdin), grace_s, shared_ok=shared_ok)
+    if as_json:
+        _print_key(keys, workspace, record.name, keychain=label, old_value_scrubbed_s=grace_s)
+        return
     click.echo(f"stored the new value of {record.name} in {label}; runtime access is {'on' if record.runtime_access else 'OFF'}")
     if grace_s:
         click.echo(f"the old value is scrubbed for another {grace}: revoke it at {plan.title} meanwhile")
@@ -146,8 +161,9 @@ def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, gr
 @click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
 @workspace_option()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_flag
 @pass_context
-def remove(context: Context, key_name: str, workspace: str, yes: bool) -> None:
+def remove(context: Context, key_name: str, workspace: str, yes: bool, as_json: bool) -> None:
     """Delete a key from the keychain. Its rows stay in the audit record.
 
     \b
@@ -162,6 +178,9 @@ def remove(context: Context, key_name: str, workspace: str, yes: bool) -> None:
         if not click.confirm(f"Remove the key {record.name} of workspace {workspace}?"):
             raise NoError("nothing was removed")
     keys.remove(record)
+    if as_json:
+        print_record({"workspace": workspace, "key": record.name, "service": record.service, "removed": True}, as_json)
+        return
     click.echo(f"removed the key {record.name} of workspace {workspace}; it still works wherever else it is used until revoked")
 
 
@@ -178,11 +197,19 @@ def _placement(context: Context, workspace: str, service: str, name: str | None)
     return place(workspace, service, name, context.home.policies, policy, context.entry)
 
 
-def _switch(context: Context, workspace: str, named: str, on: bool) -> None:
+def _switch(context: Context, workspace: str, named: str, on: bool, as_json: bool) -> None:
     keys = _keys(context)
     record = keys.find(workspace, named)
     changed = keys.switch(record, on)
+    if as_json:
+        _print_key(keys, workspace, record.name)
+        return
     click.echo(f"runtime access of {record.name} {'is now' if changed else 'was already'} {'on' if on else 'OFF'}")
+
+
+def _print_key(keys: Keys, workspace: str, name: str, **more: object) -> None:
+    [row] = [row for row in keys.listed(workspace, ()) if row["key"] == name]
+    print_record({**row, **more}, True)
 
 
 def _has_terminal() -> bool:

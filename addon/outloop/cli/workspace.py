@@ -6,7 +6,8 @@ import click
 
 from outloop.cli.candidates import services
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import checked_name, json_flag, rows
+from outloop.cli.render import checked_name, json_flag, record, rows
+from outloop.core.model import Egress
 
 COLUMNS = ("workspace", "services", "egress", "file")
 
@@ -26,8 +27,9 @@ def workspace() -> None:
 @click.option(
     "--service", metavar="S", shell_complete=services, help="A service of the catalogue; its documented reads are allowed."
 )
+@json_flag
 @pass_context
-def add(context: Context, name: str, service: str | None) -> None:
+def add(context: Context, name: str, service: str | None, as_json: bool) -> None:
     """Write the policy file of a new workspace.
 
     \b
@@ -38,6 +40,10 @@ def add(context: Context, name: str, service: str | None) -> None:
 
     entry = context.entry(service) if service else None
     path = add_workspace(context.home.policies, checked_name(name, "workspace"), entry)
+    if as_json:
+        added = {"workspace": name, "services": [service] if service else [], "egress": Egress.DENY.value, "file": str(path)}
+        record(added, as_json)
+        return
     click.echo(f"wrote {path}")
     click.echo(f"Next: outloop key add {service or 'SERVICE'} -w {name}")
 

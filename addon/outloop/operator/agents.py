@@ -37,12 +37,16 @@ def add_agent(state: StateStore, record_event: EventSink, now: Clock, token: str
     return NewAgent(state.add_agent(workspace, chosen, token_hash(token), timestamp(int(now() * 1000))), token)
 
 
-def revoke_agent(state: StateStore, record_event: EventSink, now: Clock, workspace: str, name: str) -> None:
-    """End an agent: from the next request on its token is unknown. Raises UsageError when there is none of that name."""
+def revoke_agent(state: StateStore, record_event: EventSink, now: Clock, workspace: str, name: str) -> dict[str, object]:
+    """End an agent, and return its row: from the next request on its token is unknown.
+
+    Raises UsageError when there is none of that name.
+    """
     at = timestamp(int(now() * 1000))
     if any((agent.workspace, agent.name) == (workspace, name) for agent in state.snapshot().agents.values()):
         record_event("agent_revoked", workspace=workspace, agent=name)
     state.revoke_agent(workspace, name, at)
+    return next(row for row in list_agents(state, workspace, revoked_too=True) if (row["agent"], row["revoked_at"]) == (name, at))
 
 
 def list_agents(state: StateStore, workspace: str | None, *, revoked_too: bool) -> list[dict[str, object]]:
