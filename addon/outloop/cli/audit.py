@@ -141,19 +141,27 @@ def verify(context: Context, as_json: bool) -> None:
 
 @audit.command()
 @port_option("Listen on 127.0.0.1 at this port.", default=8001)
+@json_flag
 @pass_context
-def browse(context: Context, port: int) -> None:
-    """Look at the record in a browser, with ready queries. Needs Datasette: pip install 'outloop[browse]'.
+def browse(context: Context, port: int, as_json: bool) -> None:
+    """Look at the record in a browser: requests, claims, ready queries and charts. Needs pip install 'outloop[browse]'.
+
+    The address that it prints signs in once, whoever opens it first. Ctrl-C ends it.
 
     \b
     Example:
       outloop audit browse --port 8001
     """
-    from outloop.operator.browse import datasette_command
+    from outloop.operator.browse import listening, serve, site
 
-    command = datasette_command(context.home.audit_db, port)
     context.records().ends()  # a record that is missing or broken is better explained here
-    os.execv(command[0], command)  # noqa: S606  (no shell is wanted)
+    listener = listening(port)
+    pages = site(context.home.audit_db, port)
+    if as_json:
+        record({"sign_in": pages.sign_in, "address": pages.address, "pid": os.getpid()}, True)
+    else:
+        click.echo(f"{pages.sign_in}\nopens the audit record, once; Ctrl-C ends it")
+    serve(pages, listener)
 
 
 def _shown(row: Record, today: bool) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlite_utils.db import Database
 
-from outloop.core.ledger import UlidFactory
+from outloop.store.confinement import first_id
 from outloop.store.records import Record
 from outloop.store.schema import open_for_reading, unreadable
 
@@ -39,7 +39,7 @@ class Overview:
             " AND (:workspace IS NULL OR workspace = :workspace) GROUP BY decision, reason"
             " ORDER BY requests DESC, decision, reason"
         )
-        return self._rows(sql, {"first": _first_id(since_ms), "workspace": workspace})
+        return self._rows(sql, {"first": first_id(since_ms), "workspace": workspace})
 
     def newest_answer(self, workspace: str, service: str) -> Record | None:
         """Return the last request of *workspace* that *service* was sent and whose outcome is known."""
@@ -64,7 +64,7 @@ class Overview:
             " WHERE kind = 'ca_distrusted' AND id >= :first AND (:workspace IS NULL OR workspace = :workspace)"
             " GROUP BY workspace, agent, host ORDER BY at DESC"
         )
-        return self._rows(sql, {"first": _first_id(since_ms), "workspace": workspace})
+        return self._rows(sql, {"first": first_id(since_ms), "workspace": workspace})
 
     def loaded_policies(self) -> dict[str, str]:
         """Return the digest of each workspace's policy as a proxy last loaded it."""
@@ -93,8 +93,3 @@ class Overview:
             raise unreadable(error, self._path) from error
         finally:
             db.close()
-
-
-def _first_id(clock_ms: int) -> str:
-    """Return the lowest id of that millisecond: ids begin with their time."""
-    return UlidFactory(lambda: clock_ms, bytes).next()

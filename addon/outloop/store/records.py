@@ -12,11 +12,12 @@ from pathlib import Path
 from sqlite_utils.db import Database
 
 from outloop.core.errors import AuditError, UsageError
-from outloop.core.ledger import Value
+from outloop.core.ledger import COLUMNS, Value
 from outloop.store.appender import head_path
 from outloop.store.heads import Head, read_heads
 from outloop.store.schema import explain, open_for_reading, unreadable
-from outloop.store.verification import Verification, verify_chains
+from outloop.store.verification import Verification, joined, verify_chains, verify_missing, writers_of
+from outloop.store.verifiers import processes_for, verify_with
 
 ULID_LENGTH = 26
 SHORT_ID_LENGTH = 8
@@ -32,6 +33,17 @@ WITH RECURSIVE known (writer) AS (
     SELECT min(writer) FROM decisions
     UNION ALL SELECT (SELECT min(writer) FROM decisions WHERE writer > known.writer) FROM known WHERE known.writer IS NOT NULL)
 SELECT writer, (SELECT max(seq) FROM decisions WHERE decisions.writer = known.writer) AS seq FROM known WHERE writer IS NOT NULL
+"""
+
+# Which keys there are takes one look at each row, and no sorting; the last use of each is then found from the end.
+_KEY_USES = """
+WITH used AS (
+    SELECT workspace, key, (
+        SELECT id FROM decisions d WHERE d.workspace = u.workspace AND d.key = u.key AND decision = 'allow'
+        ORDER BY id DESC LIMIT 1) AS id
+    FROM (SELECT DISTINCT workspace, key FROM decisions WHERE key IS NOT NULL AND decision = 'allow') u)
+SELECT u.workspace, u.key, d.at AS last_used, o.status AS last_status
+FROM used u JOIN decisions d ON d.id = u.id LEFT JOIN outcomes o ON o.decision_id = u.id
 """
 
 
@@ -130,23 +142,36 @@ class Records:
                 time.sleep(OUTCOME_POLL_S)
 
     def key_uses(self) -> list[Record]:
-        """Return workspace, key, last_used and last_status of every key that the record knows."""
+        """Return workspace, key, last_used and last_status of every key that was used."""
         with self._open() as db:
-            return list(db.query("SELECT workspace, key, last_used, last_status FROM keys"))
+            return list(db.query(_KEY_USES))
 
-    def verify(self) -> Verification:
-        """Read every append of every writer, and compare the chains with their hashes and with the file of heads."""
+    def verify(self, passed: Callable[[int], None] = lambda _: None) -> Verification:
+        """Read every append of every writer, and compare the chains with their hashes and with the file of heads.
+
+        *passed* is called with how many appends were read since the last time.
+        """
         try:
             # Before the rows: meanwhile the database may run ahead of the heads, never behind. Those of writers that begin
             # meanwhile are found afterwards.
             before = read_heads(head_path(self._path))
             with self._open() as db:
                 db.begin()  # one snapshot for the three tables, taken by the first look
-                db.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()
+                writers = writers_of(db)
                 heads = dict.fromkeys(read_heads(head_path(self._path)), Head()) | before
-                return verify_chains(db, heads)
+                processes = processes_for(self.appends(), len(writers))
+                if processes == 1:
+                    found = verify_chains(db, writers, heads, passed)
+                else:
+                    found = verify_with(processes, self._path, writers, heads, passed)
+                return joined([found, verify_missing(heads, writers)])
         except OSError as error:
             raise AuditError(*explain(error, head_path(self._path))) from error
+
+    def appends(self) -> int:
+        """Return how many rows the record has, decisions, outcomes and events."""
+        with self._open() as db:
+            return sum(int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in COLUMNS)  # noqa: S608
 
     @contextmanager
     def _open(self) -> Iterator[Database]:

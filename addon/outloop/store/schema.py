@@ -13,7 +13,7 @@ from sqlite_utils.db import Database
 from sqlite_utils.migrations import Migrations
 
 from outloop.core.errors import AuditError, OutloopError, UsageError
-from outloop.store.views import CLAIMS, VIEWS
+from outloop.store.views import CLAIMS, READING, VIEWS
 
 PRIVATE = 0o600
 WAL_RETRY_S = 0.01
@@ -21,7 +21,8 @@ WAL_RETRY_S = 0.01
 migrations = Migrations("outloop-audit")
 RECORD = "0001_record"
 CLAIMS_LAPSE = "0002_claims_lapse"
-KNOWN = frozenset({RECORD, CLAIMS_LAPSE})
+READ_AT_ONCE = "0004_read_at_once"
+KNOWN = frozenset({RECORD, CLAIMS_LAPSE, READ_AT_ONCE})
 
 # WITHOUT ROWID: ids rise, so rows land at the end, and there is no rowid by which INSERT OR REPLACE could aim at a row.
 _TABLES = """
@@ -79,6 +80,11 @@ def _record(db: Database) -> None:
 @migrations(name=CLAIMS_LAPSE)
 def _claims_lapse(db: Database) -> None:
     db.executescript(CLAIMS)
+
+
+@migrations(name=READ_AT_ONCE)
+def _read_at_once(db: Database) -> None:
+    db.executescript(READING)
 
 
 def open_for_writing(path: Path, busy_timeout_s: float) -> Database:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlite_utils.db import Database
 
 from outloop.core.ledger import COLUMNS, Value, canonical_bytes, chain
 from outloop.store.heads import Head
+from outloop.store.spelling import read_whole
+
+# Every writer by one index look-up each, however many rows it has (a loose index scan).
+_WRITERS = """
+WITH RECURSIVE known (writer) AS (
+    SELECT min(writer) FROM {table}
+    UNION ALL SELECT (SELECT min(writer) FROM {table} WHERE writer > known.writer) FROM known WHERE known.writer IS NOT NULL)
+SELECT writer FROM known WHERE writer IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +55,48 @@ class _Append:
     hash: str
 
 
-def verify_chains(db: Database, heads: Mapping[str, Head]) -> Verification:
-    """Verify every append in *db* (one read transaction), given each writer's head as it was before that, or an empty one."""
-    rows = 0
-    writers = 0
+def writers_of(db: Database) -> list[object]:
+    """Return everyone who has appended to *db*, each by what stands in the column `writer`."""
+    found = {row[0] for table in COLUMNS for row in db.execute(_WRITERS.format(table=table))}
+    return sorted(found, key=str)
+
+
+def verify_chains(
+    db: Database, writers: Iterable[object], heads: Mapping[str, Head], passed: Callable[[int], None] = lambda _: None
+) -> Verification:
+    """Verify every append of *writers* in *db* (one read transaction), given each one's head as it was before that, or an empty one.
+
+    *passed* is called with how many appends were read since the last time.
+    """
+    rows = count = 0
     faults: list[BadAppend] = []
-    missing = dict(heads)
-    tables = (_appends(db, table) for table in COLUMNS)
-    for writer, appends in itertools.groupby(heapq.merge(*tables, key=_place), key=_writer):
-        writers += 1
-        chained = _Chain(writer, missing.pop(writer, None))
-        for append in appends:
-            rows += 1
-            chained.add(append)
-        chained.end()
-        faults += [chained.fault] if chained.fault else []
-    faults += [BadAppend(writer, 1, f"appends 1 to {head.seq} are gone") for writer, head in missing.items() if head.seq]
-    return Verification(rows, writers, min(faults, key=_writer, default=None))
+    for writer in writers:
+        count += 1
+        anchor = heads.get(str(writer))
+        whole = read_whole(db, writer, anchor, passed) if anchor else None
+        if whole is None:
+            chained = _Chain(str(writer), anchor)
+            for append in heapq.merge(*(_appends(db, table, writer) for table in COLUMNS), key=_place):
+                chained.add(append)
+            chained.end()
+            faults += [chained.fault] if chained.fault else []
+        rows += chained.rows if whole is None else whole
+    return Verification(rows, count, min(faults, key=_writer, default=None))
+
+
+def verify_missing(heads: Mapping[str, Head], writers: Iterable[object]) -> Verification:
+    """Verify those who have a head and are not among *writers*: they may only have begun."""
+    missing = heads.keys() - {str(writer) for writer in writers}
+    faults = [BadAppend(writer, 1, f"appends 1 to {heads[writer].seq} are gone") for writer in missing if heads[writer].seq]
+    return Verification(0, 0, min(faults, key=_writer, default=None))
+
+
+def joined(parts: Iterable[Verification]) -> Verification:
+    """Return what *parts*, of different writers, are together."""
+    found = list(parts)
+    faults = [part.first_bad for part in found if part.first_bad]
+    total = sum(part.rows for part in found), sum(part.writers for part in found)
+    return Verification(*total, min(faults, key=_writer, default=None))
 
 
 class _Chain:
@@ -73,9 +106,11 @@ class _Chain:
         self._writer = writer
         self._anchor = anchor
         self._last = Head()
+        self.rows = 0
         self.fault: BadAppend | None = None
 
     def add(self, append: _Append) -> None:
+        self.rows += 1
         if self.fault is None:
             self.fault = self._check(append)
         self._last = Head(append.seq, append.hash)
@@ -108,16 +143,16 @@ class _Chain:
         return BadAppend(self._writer, append.seq, fault, append.table, str(append.stored[0]))
 
 
-def _appends(db: Database, table: str) -> Iterator[_Append]:
-    columns = ", ".join((*COLUMNS[table], "writer", "seq", "hash"))
-    sql = f"SELECT {columns} FROM {table} ORDER BY writer, seq"  # noqa: S608  (our own names)
-    for *stored, writer, seq, digest in db.execute(sql):
+def _appends(db: Database, table: str, writer: object) -> Iterator[_Append]:
+    columns = ", ".join((*COLUMNS[table], "seq", "hash"))
+    sql = f"SELECT {columns} FROM {table} WHERE writer = ? ORDER BY seq"  # noqa: S608  (our own names)
+    for *stored, seq, digest in db.execute(sql, [writer]):
         yield _Append(str(writer), seq if isinstance(seq, int) else 0, table, stored, str(digest))
 
 
-def _place(append: _Append) -> tuple[str, int]:
-    return append.writer, append.seq
+def _place(append: _Append) -> int:
+    return append.seq
 
 
-def _writer(item: _Append | BadAppend) -> str:
-    return item.writer
+def _writer(bad: BadAppend) -> str:
+    return bad.writer
