@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +50,6 @@ _TENANTS = (
 def history(path: Path, requests: int, now_ms: int, seed: int = 7) -> None:
     """Write a record of about *requests* requests at *path*, the last of them at *now_ms*, as proxies and commands would have."""
     chance = Random(seed)
-    weights = list(itertools.accumulate(_HOURS))
     spans = DAYS * PROXIES_A_DAY
     for span in range(spans):
         start_ms = now_ms - _DAY_MS * (spans - span) // PROXIES_A_DAY
@@ -60,10 +57,12 @@ def history(path: Path, requests: int, now_ms: int, seed: int = 7) -> None:
         ids = UlidFactory(clock, chance.randbytes)
         appender = Appender(path, ids.next(), busy_timeout_s=30.0)
         appender.append(list(_beginning(ids, clock, first=span == 0, rotates=span % 60 == 30)))
-        offsets_ms = sorted(_offset_ms(chance, weights, start_ms) for _ in range(requests // spans))
-        for batch in itertools.batched(offsets_ms, BATCH_REQUESTS):
+        hours = _busy(start_ms)
+        share = round(requests / DAYS * sum(hours) / sum(_HOURS))
+        offsets_ms = sorted(_offset_ms(chance, hours) for _ in range(share))
+        for first in range(0, share, BATCH_REQUESTS):
             rows: list[Row] = []
-            for offset_ms in batch:
+            for offset_ms in offsets_ms[first : first + BATCH_REQUESTS]:
                 clock.now_ms = start_ms + offset_ms
                 rows += _request(chance, ids, clock.now_ms)
             appender.append(rows)
@@ -79,11 +78,14 @@ class _Clock:
         return self.now_ms
 
 
-def _offset_ms(chance: Random, weights: list[int], start_ms: int) -> int:
-    """Return a moment in the half day after *start_ms*, by how busy its hour is."""
+def _busy(start_ms: int) -> list[int]:
+    """Return how busy the hours are in which the proxy runs that starts then."""
     first = start_ms // 3_600_000 % 24
-    hours = [(first + hour) % 24 for hour in range(24 // PROXIES_A_DAY)]
-    (hour,) = chance.choices(range(len(hours)), [_HOURS[each] for each in hours])
+    return [_HOURS[(first + hour) % 24] for hour in range(24 // PROXIES_A_DAY)]
+
+
+def _offset_ms(chance: Random, hours: list[int]) -> int:
+    (hour,) = chance.choices(range(len(hours)), hours)
     return hour * 3_600_000 + chance.randrange(3_600_000)
 
 

@@ -61,7 +61,7 @@ class Chromium:
         return shot
 
     def log(self, kind: str) -> list[str]:
-        """Return the messages of log *kind* (``browser``: what the console shows; ``performance``: what the network did) since last."""
+        """Return what came since last into log *kind*: ``browser``, the console, or ``performance``, the network."""
         return [entry["message"] for entry in self._do("se/log", type=kind)]
 
     def cookies(self) -> list[dict[str, Any]]:
@@ -89,8 +89,11 @@ def chromium(profile: Path) -> Iterator[Chromium]:
     process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE_S) as http:
-            yield Chromium(http, session := _begun(http, browser, profile))
-            http.delete(f"/session/{session}")
+            session = _begun(http, browser, profile)
+            try:
+                yield Chromium(http, session)
+            finally:
+                http.delete(f"/session/{session}")
     finally:
         process.terminate()
         process.wait(timeout=PATIENCE_S)

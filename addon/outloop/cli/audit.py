@@ -15,7 +15,7 @@ import click
 
 from outloop.cli.candidates import audit_ids, services
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import console, json_flag, port_option, record, rows, workspace_option
+from outloop.cli.render import json_flag, port_option, progress, record, rows, workspace_option
 from outloop.core.errors import NoError
 from outloop.core.ledger import inert, timestamp
 from outloop.store.records import SHORT_ID_LENGTH, Filters, Record
@@ -123,8 +123,9 @@ def verify(context: Context, as_json: bool) -> None:
     Example:
       outloop audit verify
     """
-    with console(stderr=True).status("verifying"):
-        found = context.records().verify()
+    records = context.records()
+    with progress("verifying", records.appends()) as passed:
+        found = records.verify(passed)
     bad = found.first_bad
     if as_json:
         where = bad and {"writer": bad.writer, "seq": bad.seq, "table": bad.table, "id": bad.id, "fault": bad.fault}

@@ -81,5 +81,5 @@ def serve(pages: Site, listener: socket.socket) -> None:
     import uvicorn
 
     # Its access log would repeat the sign-in address, and a terminal is no place for hostile paths.
-    config = uvicorn.Config(pages.application, log_level="warning", lifespan="on", server_header=False, date_header=False)  # type: ignore[arg-type]
+    config = uvicorn.Config(pages.application, log_level="warning", lifespan="on", server_header=False, date_header=False)
     uvicorn.Server(config).run(sockets=[listener])

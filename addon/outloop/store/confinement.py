@@ -22,7 +22,9 @@ def confine(connection: sqlite3.Connection, clock: Callable[[], float] = time.ti
     connection.execute("PRAGMA trusted_schema = 0")  # a view of an edited record runs no function that reaches outside
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE_BYTES)
-    connection.create_function("days_ago", 1, lambda days: first_id(int(clock() * 1000 - float(days) * _DAY_MS)), deterministic=True)
+    connection.create_function(
+        "days_ago", 1, lambda days: first_id(int(clock() * 1000 - float(days) * _DAY_MS)), deterministic=True
+    )
 
 
 def first_id(clock_ms: int) -> str:

@@ -51,7 +51,7 @@ def _spelled(db: Database, writer: object) -> Iterator[tuple[object, bytes, byte
     for place, digest, head, first_ms, second_ms, rest in db.execute(_SQL, {"writer": writer}):
         spelled = head
         if rest is not None:
-            # SQLite rounds numbers to 15 digits where Python has 17: these two are spelled here, or an edit could hide in the rest.
+            # SQLite rounds numbers to 15 digits where Python has 17: an edit could hide in the difference.
             spelled = b"%s,%s,%s,%s" % (head[:-1], _number(first_ms), _number(second_ms), rest[1:])
         if not spelled.isascii():
             spelled = _SPELL(json.loads(spelled)).encode()

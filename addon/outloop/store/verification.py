@@ -64,7 +64,7 @@ def writers_of(db: Database) -> list[object]:
 def verify_chains(
     db: Database, writers: Iterable[object], heads: Mapping[str, Head], passed: Callable[[int], None] = lambda _: None
 ) -> Verification:
-    """Verify every append of *writers* in *db* (one read transaction), given each one's head as it was before that, or an empty one.
+    """Verify every append of *writers* in *db* (one read transaction), given each one's head as it was before, or an empty one.
 
     *passed* is called with how many appends were read since the last time.
     """

@@ -22,7 +22,7 @@ SELECT count(*) AS requests, sum(decision = 'deny') AS denied, count(DISTINCT wo
 FROM decisions WHERE id >= days_ago(1) AND at >= date('now')
 """
 _KEYS = """
-SELECT sum(kind = 'key_enabled') AS keys_on, sum(kind <> 'key_removed') AS keys FROM (
+SELECT sum(kind = 'key_enabled') AS keys_on, sum(kind <> 'key_removed') AS keys_kept FROM (
     SELECT kind, max(id) FROM events
     WHERE kind IN ('key_added', 'key_enabled', 'key_disabled', 'key_removed') GROUP BY workspace, key)
 """
@@ -57,7 +57,8 @@ async def of_request(database: Any, audit_id: str) -> dict[str, object] | None:
     return {
         "request": row,
         "proof": proof.lines,
-        "proof_fault": proof.fault and {"line": proof.fault.line, "message": proof.fault.message, "next_step": proof.fault.next_step},
+        "proof_fault": proof.fault
+        and {"line": proof.fault.line, "message": proof.fault.message, "next_step": proof.fault.next_step},
         "approval_events": await _approval_events(database, row),
         "events": await _events(database, row),
         "before": await _neighbours(database, row, "<", "DESC"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from datasette import hookimpl  # type: ignore[import-untyped]
@@ -17,7 +16,7 @@ _TIMED = {"audit": "id", "decisions": "id", "outcomes": "decision_id"}
 
 
 @hookimpl  # type: ignore[untyped-decorator]
-def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
+def prepare_connection(conn: Any, database: str) -> None:
     """Confine the connections to the record; Datasette's own database, in memory, holds nothing of it."""
     if database == "audit":
         confine(conn)
@@ -33,4 +32,6 @@ def filters_from_request(request: Any, table: str) -> Any:
         return None
     days = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else DAYS
     condition = f"{_TIMED[table]} >= days_ago({days})"
-    return FilterArguments([condition], human_descriptions=[f"in the last {days} days" if days != 1 else "in the last day"])
+    return FilterArguments(
+        [condition], human_descriptions=[f"time is in the last {days} days" if days != 1 else "time is in the last day"]
+    )

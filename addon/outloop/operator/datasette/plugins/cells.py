@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlencode
 
 from datasette import hookimpl  # type: ignore[import-untyped]
 from markupsafe import Markup
 
 from outloop.core.ledger import inert
+from outloop.store.records import SHORT_ID_LENGTH
 
-SHORT_ID_LENGTH = 8
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z")
 _REQUESTS = frozenset({"id", "audit_id", "decision_id", "last_id"})  # where a request's id stands
@@ -20,7 +21,7 @@ _GOOD, _BAD, _NEITHER = "good", "bad", "neutral"
 _SIGNS = {_GOOD: "✓", _BAD: "✕", _NEITHER: "•"}  # so that colour is not all there is
 _BADGES = {
     "decision": {"allow": _GOOD, "deny": _BAD},
-    "claim": {"verified": _GOOD, "not claimed": _BAD},
+    "claim": {"verified": _GOOD},
     "runtime_access": {"on": _GOOD, "off": _NEITHER, "removed": _NEITHER},
     "reason": {"OK": _GOOD, "approval_pending": _NEITHER},
 }
@@ -34,6 +35,8 @@ def render_cell(row: Any, value: object, column: str, table: str | None, dataset
         return _exposed(row, value)
     if value is None:
         return Markup('<span class="nothing">–</span>')
+    if isinstance(value, float):
+        return f"{value:,.1f}"
     if not isinstance(value, str):
         return None
     if column in _BADGES:
@@ -63,15 +66,9 @@ def _exposed(row: Any, value: object) -> Markup | None:
 
 def _text(column: str, text: str, datasette: Any) -> Markup | str:
     if column == "rule" and text:
-        where = datasette.urls.path(f"/audit/audit?{_query(rule=text)}")
+        where = datasette.urls.path(f"/audit/audit?{urlencode({'rule': text})}")
         return Markup('<a class="rule" href="{}" title="what this rule decided">{}</a>').format(where, text)
     limit = datasette.setting("truncate_cells_html")
     if len(text) > limit:
         return Markup('<span title="{}">{}…</span>').format(text[: 4 * limit], text[:limit])
     return text or Markup('<span class="nothing">(empty)</span>')
-
-
-def _query(**parameters: str) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode(parameters)

@@ -10,15 +10,21 @@ from markupsafe import Markup, escape
 
 from outloop.core.ledger import inert
 from outloop.operator.datasette.facts import of_request, overview
+from outloop.store.records import SHORT_ID_LENGTH
 
 DATABASE = "audit"
+# View → the ready query that shows it. A table page would read it once more for how many rows there are, and for each facet.
+COUNTED = {"keys": "keys_by_use_and_age", "agents": "agents_by_use"}
 MENU = (("", "Overview"), ("audit/audit", "Requests"), ("-/dashboards/charts", "Charts"), ("audit#queries", "Queries and tables"))
 
 
 @hookimpl  # type: ignore[untyped-decorator]
 def register_routes() -> list[tuple[str, Any]]:
-    """Give each request a page of its own, for people and for programs."""
-    return [(r"^/-/request/(?P<id>[0-9A-Z]{26})(?P<format>\.json)?$", _request)]
+    """Give each request a page of its own, for people and for programs; lead the views that count every row to one that counts once."""
+    return [
+        (r"^/-/request/(?P<id>[0-9A-Z]{26})(?P<format>\.json)?$", _request),
+        (rf"^/{DATABASE}/(?P<view>{'|'.join(COUNTED)})$", _counted),
+    ]
 
 
 @hookimpl  # type: ignore[untyped-decorator]
@@ -53,8 +59,15 @@ def extra_template_vars(template: str, datasette: Any, request: Any) -> Any:
 @hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
 def forbidden() -> Any:
     """Answer who is not signed in, or not any more, without a page that names what there is."""
-    text = "outloop: error: this is for whoever opened the sign-in address\noutloop: hint: start `outloop audit browse` anew for another\n"
-    return Response.text(text, status=403)
+    return Response.text(
+        "outloop: error: this is for whoever opened the sign-in address\n"
+        "outloop: hint: it works once; `outloop audit browse`, started anew, prints another\n",
+        status=403,
+    )
+
+
+async def _counted(request: Any, datasette: Any) -> Any:
+    return Response.redirect(datasette.urls.query(DATABASE, COUNTED[request.url_vars["view"]]))
 
 
 async def _request(request: Any, datasette: Any) -> Any:
@@ -66,7 +79,8 @@ async def _request(request: Any, datasette: Any) -> Any:
     if request.url_vars["format"]:
         return Response.json(found)
     notes = datasette.table_metadata(DATABASE, "audit")["columns"]
-    return Response.html(await datasette.render_template("request.html", {**found, "request_row": found["request"], "request_id": audit_id[-8:], "notes": notes}, request=request))
+    context = {**found, "request_row": found["request"], "request_id": audit_id[-SHORT_ID_LENGTH:], "notes": notes}
+    return Response.html(await datasette.render_template("request.html", context, request=request))
 
 
 def _cell(datasette: Any, column: str, value: object, row: Any, table: str | None) -> Markup:
