@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parent / "datasette"
 HOST = "127.0.0.1"
 # Others that happen to be installed get no hand on the record and its pages.
 PLUGINS = frozenset({"datasette-dashboards", "datasette-leaflet", "datasette-render-markdown"})
+# Prints a traceback with every local, rows among them, whenever somebody mistypes a query; plugins/errors.py stands in for it.
+_TALKATIVE = "datasette.handle_exception"
 
 SETTINGS: dict[str, object] = {
     "allow_download": False,  # the file holds every workspace's rows
@@ -62,6 +64,8 @@ def site(audit_db: Path, port: int) -> Site:
     for plugin, distribution in pm.list_plugin_distinfo():
         if distribution.project_name not in PLUGINS and pm.is_registered(plugin):
             pm.unregister(plugin)
+    if pm.has_plugin(_TALKATIVE):
+        pm.unregister(name=_TALKATIVE)
     base = f"/{secrets.token_urlsafe(16)}/"
     pages = Datasette(
         [str(audit_db)],

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from outloop.core.ledger import UlidFactory
+from outloop.core.ledger import UlidFactory, inert
 
 LONGEST_VALUE_BYTES = 4 * 1024 * 1024
 _DAY_MS = 86_400_000
@@ -20,11 +20,18 @@ def confine(connection: sqlite3.Connection, clock: Callable[[], float] = time.ti
     """
     connection.execute("PRAGMA query_only = 1")
     connection.execute("PRAGMA trusted_schema = 0")  # a view of an edited record runs no function that reaches outside
+    connection.text_factory = _printable
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE_BYTES)
     connection.create_function(
         "days_ago", 1, lambda days: first_id(int(clock() * 1000 - float(days) * _DAY_MS)), deterministic=True
     )
+
+
+def _printable(raw: bytes) -> str:
+    """Return text as it was written, but for what somebody may have put into the file since; lines stay lines (SQL has them)."""
+    text = raw.decode(errors="backslashreplace")
+    return text if text.isprintable() else "\n".join(map(inert, text.split("\n")))
 
 
 def first_id(clock_ms: int) -> str:

@@ -55,7 +55,8 @@ class Guard:
             if refusal:
                 await _answer(send, *refusal)
             else:
-                await self._application(scope, receive, self._guarded(send))
+                is_csv = scope["raw_path"].partition(b"?")[0].endswith(b".csv")
+                await self._application(scope, receive, self._guarded(send, is_csv))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         hosts = _values(scope["headers"], b"host")
@@ -72,13 +73,9 @@ class Guard:
             return 405, "the record can only be read"
         return None
 
-    def _guarded(self, send: Send) -> Send:
-        is_csv = False
-
+    def _guarded(self, send: Send, is_csv: bool) -> Send:
         async def guarded(message: Message) -> None:
-            nonlocal is_csv
             if message["type"] == "http.response.start":
-                is_csv = any(value.endswith(b'.csv"') for value in _values(message["headers"], b"content-disposition"))
                 message = {**message, "headers": self._headers(message["headers"])}
             elif is_csv:
                 message = {**message, "body": _without_formulas(message.get("body", b""))}

@@ -56,22 +56,13 @@ def extra_template_vars(template: str, datasette: Any, request: Any) -> Any:
     return variables
 
 
-@hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
-def forbidden() -> Any:
-    """Answer who is not signed in, or not any more, without a page that names what there is."""
-    return Response.text(
-        "outloop: error: this is for whoever opened the sign-in address\n"
-        "outloop: hint: it works once; `outloop audit browse`, started anew, prints another\n",
-        status=403,
-    )
-
-
 async def _counted(request: Any, datasette: Any) -> Any:
+    await _ensure_signed_in(request, datasette)
     return Response.redirect(datasette.urls.query(DATABASE, COUNTED[request.url_vars["view"]]))
 
 
 async def _request(request: Any, datasette: Any) -> Any:
-    await datasette.ensure_permissions(request.actor, [("view-database", DATABASE), "view-instance"])
+    await _ensure_signed_in(request, datasette)
     audit_id = request.url_vars["id"]
     found = await of_request(datasette.get_database(DATABASE), audit_id)
     if found is None:
@@ -81,6 +72,10 @@ async def _request(request: Any, datasette: Any) -> Any:
     notes = datasette.table_metadata(DATABASE, "audit")["columns"]
     context = {**found, "request_row": found["request"], "request_id": audit_id[-SHORT_ID_LENGTH:], "notes": notes}
     return Response.html(await datasette.render_template("request.html", context, request=request))
+
+
+async def _ensure_signed_in(request: Any, datasette: Any) -> None:
+    await datasette.ensure_permissions(request.actor, [("view-database", DATABASE), "view-instance"])
 
 
 def _cell(datasette: Any, column: str, value: object, row: Any, table: str | None) -> Markup:
