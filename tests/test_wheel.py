@@ -33,6 +33,15 @@ def test_the_wheel_carries_the_package_the_catalogue_and_the_schema(wheel: Path)
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"outloop"}
 
 
+def test_the_wheel_carries_the_pages_of_the_record(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folder = CHECKOUT / "addon" / "outloop" / "operator" / "datasette"
+    pages = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".py", ".html", ".css", ".js", ".yaml")]
+
+    assert {path.parent.name for path in pages} == {"datasette", "plugins", "static", "templates"}
+    assert {f"outloop/{path.relative_to(folder.parents[1])}" for path in pages} <= names
+
+
 def test_an_installed_wheel_knows_its_services_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

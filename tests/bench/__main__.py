@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.deciding import deciding
 from bench.memory import memory
+from bench.reading import reading
 from bench.recording import recording
 from bench.report import Line, table
 from bench.scrubbing import scrubbing
@@ -34,10 +35,11 @@ class Extent:
     download_mib: int
     streams: int
     rows: int
+    history: int
 
 
-QUICK = Extent(rounds=4, starts=2, requests=1000, download_mib=64, streams=5, rows=200)
-FULL = Extent(rounds=12, starts=5, requests=20_000, download_mib=1024, streams=15, rows=2000)
+QUICK = Extent(rounds=4, starts=2, requests=1000, download_mib=64, streams=5, rows=200, history=20_000)
+FULL = Extent(rounds=12, starts=5, requests=20_000, download_mib=1024, streams=15, rows=2000, history=1_000_000)
 
 
 def main() -> int:
@@ -67,6 +69,7 @@ def measured(extent: Extent, chosen: str | None) -> Iterator[Line]:
             "scrubbing": lambda: scrubbing(extent.rounds),
             "deciding": lambda: deciding(extent.rounds),
             "recording": lambda: recording(extent.rows),
+            "reading": lambda: reading(extent.history),
         }
         for name, part in parts.items():
             if chosen in (None, name):
@@ -92,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What Outloop costs, beside bare mitmdump and no proxy.")
     parser.add_argument("--quick", action="store_true", help="under a minute, and only good for a first look")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
-    parts = ["traffic", "memory", "startup", "streaming", "scrubbing", "deciding", "recording"]
+    parts = ["traffic", "memory", "startup", "streaming", "scrubbing", "deciding", "recording", "reading"]
     parser.add_argument("--part", choices=parts, help="one part only")
     return parser.parse_args()
 

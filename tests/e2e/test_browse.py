@@ -131,7 +131,9 @@ def test_the_address_signs_in_once(visitor: Visitor, stranger: httpx.Client) -> 
     assert not stranger.cookies
 
 
-@pytest.mark.parametrize("path", [*PAGES, "-/request/01KDVDVDVDVDVDVDVDVDVDVDVD.json", "audit/audit.json", "audit/audit.csv", "audit.db"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "-/request/01KDVDVDVDVDVDVDVDVDVDVDVD.json", "audit/audit.json", "audit/audit.csv", "audit.db"]
+)
 def test_only_who_signed_in_may_look(visitor: Visitor, stranger: httpx.Client, path: str) -> None:
     answer = stranger.get(visitor.address + visitor.path(path))
 
@@ -196,7 +198,9 @@ def test_two_hosts_are_one_too_many(visitor: Visitor) -> None:
         assert connection.getresponse().status in (400, 421)
 
 
-@pytest.mark.parametrize("path", [*PAGES, "audit/audit.json", "audit/audit.csv", "outloop/outloop.css", "-/nothing", "audit?sql=nonsense"])
+@pytest.mark.parametrize(
+    "path", [*PAGES, "audit/audit.json", "audit/audit.csv", "outloop/outloop.css", "-/nothing", "audit?sql=nonsense"]
+)
 def test_every_answer_forbids_foreign_scripts_and_frames(visitor: Visitor, path: str) -> None:
     answer = visitor.http.get(visitor.address + visitor.path(path))
     policy = answer.headers["content-security-policy"]
@@ -292,7 +296,9 @@ def test_ready_queries_answer_what_they_say(visitor: Visitor) -> None:
     assert rows.written.id not in denied
     (writes,) = visitor.facts("audit/writes_by_workspace")
     assert (writes["workspace"], writes["writes"], writes["succeeded"]) == ("acme", 2, 2)
-    (key,) = [row for row in visitor.facts("audit/keys_by_use_and_age") if row["key"] == "acme-calendly" and row["workspace"] == "acme"]
+    (key,) = [
+        row for row in visitor.facts("audit/keys_by_use_and_age") if row["key"] == "acme-calendly" and row["workspace"] == "acme"
+    ]
     assert (key["runtime_access"], key["age_days"]) == ("on", 0)
     (slow,) = [row for row in visitor.facts("audit/slowest_upstreams") if row["service"] == "calendly"]
     assert (slow["host"], slow["max_ms"]) == ("api.calendly.com", 250)
@@ -402,7 +408,10 @@ def test_text_edited_into_the_file_is_inert_too(tmp_path: Path) -> None:
     rows = filled(operator)
     with closing(sqlite3.connect(rows.path)) as db, db:
         db.execute("DROP TRIGGER decisions_no_update")
-        db.execute("UPDATE decisions SET path = ?, reason = ?, decision = 'deny'", ["/\u202e\x1b[2J<script>alert(9)</script>", "\u202eKO"])
+        db.execute(
+            "UPDATE decisions SET path = ?, reason = ?, decision = 'deny'",
+            ["/\u202e\x1b[2J<script>alert(9)</script>", "\u202eKO"],
+        )
 
     with serving(operator) as printed, httpx.Client(trust_env=False, timeout=60, follow_redirects=True) as client:
         client.get(printed["sign_in"])
@@ -413,7 +422,10 @@ def test_text_edited_into_the_file_is_inert_too(tmp_path: Path) -> None:
             assert not [script for script in Elements(page).scripts if script.strip()]
 
 
-@pytest.mark.parametrize("path", ["audit/audit.csv", "audit/audit.csv?_stream=1&_dl=1", "audit/denied_today.csv", "audit.csv?sql=select+*+from+decisions"])
+@pytest.mark.parametrize(
+    "path",
+    ["audit/audit.csv", "audit/audit.csv?_stream=1&_dl=1", "audit/denied_today.csv", "audit.csv?sql=select+*+from+decisions"],
+)
 def test_no_cell_of_a_csv_begins_as_a_formula(visitor: Visitor, path: str) -> None:
     text = visitor.page(path)
     rows = list(csv.DictReader(io.StringIO(text, newline="")))

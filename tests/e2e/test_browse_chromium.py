@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -64,9 +63,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
 def fetched(browser: Chromium) -> set[str]:
     """Return what the browser asked for since last."""
     messages = [json.loads(message)["message"] for message in browser.log("performance")]
-    return {
-        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
-    }
+    return {message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"}
 
 
 def test_signing_in_leads_to_the_front_page_and_the_address_is_spent(window: Window) -> None:
@@ -111,7 +108,9 @@ def test_every_chart_is_drawn_from_the_rows(window: Window) -> None:
     browser.wait(f"{DRAWN} === {len(CHARTS)}", "all charts are drawn")
 
     for chart in CHARTS:
-        marks = browser.run(f"return document.querySelectorAll('#chart-{chart} svg .mark-rect path, #chart-{chart} svg .mark-line path').length")
+        marks = browser.run(
+            f"return document.querySelectorAll('#chart-{chart} svg .mark-rect path, #chart-{chart} svg .mark-line path').length"
+        )
         assert marks, chart
     assert "path_not_allowed" in browser.run("return document.querySelector('#chart-denials_by_reason').textContent")
 
@@ -206,10 +205,11 @@ const faint = new Set();
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
   const element = walker.currentNode.parentElement;
-  if (!walker.currentNode.textContent.trim() || !element.checkVisibility() || element.closest("svg, script, style, option")) continue;
+  const text = walker.currentNode.textContent.trim();
+  if (!text || !element.checkVisibility() || element.closest("svg, script, style, option")) continue;
   const [one, other] = [light(parts(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
   const contrast = (one + 0.05) / (other + 0.05);
-  if (contrast < 4.5) faint.add(`${contrast.toFixed(1)} ${element.tagName}.${element.className}: ${walker.currentNode.textContent.trim().slice(0, 40)}`);
+  if (contrast < 4.5) faint.add(`${contrast.toFixed(1)} ${element.tagName}.${element.className}: ${text.slice(0, 40)}`);
 }
 return [...faint];
 """

@@ -514,6 +514,21 @@ def test_keys_show_switch_age_and_use(path: Path, write: Callable[..., None]) ->
     assert (shown[unused]["runtime_access"], shown[unused]["requests"], shown[unused]["last_used"]) == ("off", 0, None)
 
 
+def test_the_last_use_of_every_key_is_found_idle_ones_too(path: Path, write: Callable[..., None]) -> None:
+    idle, other = decision(key="idle"), decision(key="é", workspace='"globex')
+    newer = [decision() for _ in range(3)]
+    denied = decision(key="never", decision="deny", reason="runtime_access_off")
+    write(idle, outcome(idle, status=401), other, *newer, denied, outcome(newer[2]))
+
+    uses = {(row["workspace"], row["key"]): (row["last_used"], row["last_status"]) for row in Records(path).key_uses()}
+
+    assert uses == {
+        ("acme", "idle"): (idle.at, 401),
+        ('"globex', "é"): (other.at, None),
+        ("acme", "acme-calendly"): (newer[2].at, 200),
+    }
+
+
 def test_agents_show_what_each_asked(path: Path, write: Callable[..., None]) -> None:
     write(
         added := event("agent_added", agent="claude"),

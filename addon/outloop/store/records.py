@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,16 +36,16 @@ WITH RECURSIVE known (writer) AS (
 SELECT writer, (SELECT max(seq) FROM decisions WHERE decisions.writer = known.writer) AS seq FROM known WHERE writer IS NOT NULL
 """
 
-# Which keys there are takes one look at each row, and no sorting; the last use of each is then found from the end.
-_KEY_USES = """
-WITH used AS (
-    SELECT workspace, key, (
-        SELECT id FROM decisions d WHERE d.workspace = u.workspace AND d.key = u.key AND decision = 'allow'
-        ORDER BY id DESC LIMIT 1) AS id
-    FROM (SELECT DISTINCT workspace, key FROM decisions WHERE key IS NOT NULL AND decision = 'allow') u)
-SELECT u.workspace, u.key, d.at AS last_used, o.status AS last_status
-FROM used u JOIN decisions d ON d.id = u.id LEFT JOIN outcomes o ON o.decision_id = u.id
+_USED_KEYS = """
+SELECT json_array(workspace, key) FROM (SELECT DISTINCT workspace, key FROM decisions WHERE key IS NOT NULL AND decision = 'allow')
 """
+_NEWEST_USE = """
+SELECT json_array(d.workspace, d.key) AS pair, d.id, d.workspace, d.key, d.at AS last_used, o.status AS last_status
+FROM decisions d LEFT JOIN outcomes o ON o.decision_id = d.id
+WHERE d.id < :before AND d.decision = 'allow' AND json_array(d.workspace, d.key) IN (SELECT value FROM json_each(:wanted))
+ORDER BY d.id DESC LIMIT 1
+"""
+_AFTER_EVERY_ID = "~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,18 @@ class Records:
     def key_uses(self) -> list[Record]:
         """Return workspace, key, last_used and last_status of every key that was used."""
         with self._open() as db:
-            return list(db.query(_KEY_USES))
+            db.begin()
+            # Two passes over the rows at most, however many keys lie idle: each look goes on from where the last one ended.
+            wanted = {row[0] for row in db.execute(_USED_KEYS)}
+            found: list[Record] = []
+            while wanted:
+                before = found[-1]["id"] if found else _AFTER_EVERY_ID
+                row = next(db.query(_NEWEST_USE, {"before": before, "wanted": json.dumps(sorted(wanted))}), None)
+                if row is None:
+                    break
+                wanted.discard(row["pair"])
+                found.append(row)
+            return found
 
     def verify(self, passed: Callable[[int], None] = lambda _: None) -> Verification:
         """Read every append of every writer, and compare the chains with their hashes and with the file of heads.

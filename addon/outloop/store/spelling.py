@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import sqlite3
-from binascii import hexlify
 from collections.abc import Callable, Iterator
 
 from sqlite_utils.db import Database
@@ -34,10 +33,10 @@ def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int
             if place != (seq := seq + 1):
                 return None
             previous = hashlib.sha256(previous + spelled).digest()
-            if hexlify(previous) != digest:
+            if previous.hex() != digest:
                 return None
             if place == anchor.seq:
-                anchored = digest == anchor.hash.encode()
+                anchored = digest == anchor.hash
             if place % PROGRESS_APPENDS == 0:
                 passed(PROGRESS_APPENDS)
     except (sqlite3.OperationalError, TypeError, ValueError):  # a value of a kind that is never written, a blob say
@@ -46,7 +45,7 @@ def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int
     return seq if anchored else None
 
 
-def _spelled(db: Database, writer: object) -> Iterator[tuple[object, bytes, bytes]]:
+def _spelled(db: Database, writer: object) -> Iterator[tuple[object, object, bytes]]:
     """Yield place, hash and `canonical_bytes` of each append in order."""
     for place, digest, head, first_ms, second_ms, rest in db.execute(_SQL, {"writer": writer}):
         spelled = head
@@ -72,7 +71,7 @@ def _select(table: str, columns: tuple[str, ...]) -> str:
     head = list(itertools.takewhile(lambda name: not name.endswith("_ms"), columns))
     rest = columns[len(head) + 2 :]
     numbers = [*columns[len(head) : len(head) + 2], _blob(f"json_array({', '.join(rest)})")] if rest else ["NULL", "NULL", "NULL"]
-    shown = ", ".join(("seq", _blob("hash"), _blob(f"json_array('{table}', writer, seq, {', '.join(head)})"), *numbers))
+    shown = ", ".join(("seq", "hash", _blob(f"json_array('{table}', writer, seq, {', '.join(head)})"), *numbers))
     return f"SELECT {shown} FROM {table} WHERE writer = :writer"  # noqa: S608  (our own names)
 
 

@@ -20,7 +20,7 @@ MENU = (("", "Overview"), ("audit/audit", "Requests"), ("-/dashboards/charts", "
 
 @hookimpl  # type: ignore[untyped-decorator]
 def register_routes() -> list[tuple[str, Any]]:
-    """Give each request a page of its own, for people and for programs; lead the views that count every row to one that counts once."""
+    """Give each request a page of its own, and lead from the views that count every row to a page that counts once."""
     return [
         (r"^/-/request/(?P<id>[0-9A-Z]{26})(?P<format>\.json)?$", _request),
         (rf"^/{DATABASE}/(?P<view>{'|'.join(COUNTED)})$", _counted),
