@@ -54,8 +54,11 @@ def written(path: Path, rows: list[Row]) -> Path:
 
 
 def whole(path: Path) -> int | None:
+    anchor = read_heads(head_path(path))[WRITER]
     with closing(open_for_reading(path)) as db:
-        return read_whole(db, WRITER, read_heads(head_path(path))[WRITER], lambda _: None)
+        end = read_whole(db, WRITER, anchor, lambda _: None)
+    assert end in (None, anchor)
+    return end and end.seq
 
 
 @settings(max_examples=80, deadline=None)

@@ -37,7 +37,8 @@ SELECT writer, (SELECT max(seq) FROM decisions WHERE decisions.writer = known.wr
 """
 
 _USED_KEYS = """
-SELECT json_array(workspace, key) FROM (SELECT DISTINCT workspace, key FROM decisions WHERE key IS NOT NULL AND decision = 'allow')
+SELECT json_array(workspace, key)
+FROM (SELECT DISTINCT workspace, key FROM decisions WHERE key IS NOT NULL AND decision = 'allow')
 """
 _NEWEST_USE = """
 SELECT json_array(d.workspace, d.key) AS pair, d.id, d.workspace, d.key, d.at AS last_used, o.status AS last_status

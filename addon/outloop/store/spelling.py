@@ -22,8 +22,8 @@ _SPELL = json.JSONEncoder(separators=(",", ":")).encode
 _NULL_AT_THE_END = b",null]"
 
 
-def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int], None]) -> int | None:
-    """Return how many appends *writer* has if each follows the one before it, matches its hash, and *anchor* is among them.
+def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int], None]) -> Head | None:
+    """Return the last append of *writer* if each follows the one before it, matches its hash, and *anchor* is among them.
 
     None when any of that cannot be said. *passed* is called with a number of appends now and then.
     """
@@ -42,7 +42,7 @@ def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int
     except (sqlite3.OperationalError, TypeError, ValueError):  # a value of a kind that is never written, a blob say
         return None
     passed(seq % PROGRESS_APPENDS)
-    return seq if anchored else None
+    return Head(seq, previous.hex()) if anchored else None
 
 
 def _spelled(db: Database, writer: object) -> Iterator[tuple[object, object, bytes]]:

@@ -80,7 +80,7 @@ def verify_chains(
                 chained.add(append)
             chained.end()
             faults += [chained.fault] if chained.fault else []
-        rows += chained.rows if whole is None else whole
+        rows += chained.rows if whole is None else whole.seq
     return Verification(rows, count, min(faults, key=_writer, default=None))
 
 

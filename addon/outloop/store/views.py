@@ -144,7 +144,7 @@ FROM reasoned;
 # The same views as before, read with fewer looks: a key's or an agent's rows are counted without their outcomes (a join costs a
 # microsecond a row), and what waited for the operator is found through an index that holds those rows alone.
 READING = """
-CREATE INDEX decisions_approvals ON decisions (id) WHERE approval IS NOT NULL;
+CREATE INDEX IF NOT EXISTS decisions_approvals ON decisions (id) WHERE approval IS NOT NULL;
 
 DROP VIEW keys;
 CREATE VIEW keys AS
