@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+_END_BYTES = 1024
+_LONGEST_TOKEN_BYTES = 40  # of an escape, however often its own sign was escaped
+_STEPS_MAXIMUM = 64
+
 # Of each change, in order: its start and stop in the view, its start and stop in what the view was made of.
 _Edges = tuple[list[int], list[int], list[int], list[int]]
 
@@ -32,17 +36,43 @@ class View:
 
     def raw_span(self, start: int, stop: int, raw: bytes) -> tuple[int, int]:
         """Return the (start, stop) in *raw* of the non-empty stretch `text[start:stop]`."""
-        if self._edges is None:
-            self._edges = self._measured(raw if self._parent is None else self._parent.text)
-        span = _origin(self._edges, start)[0], _origin(self._edges, stop - 1)[1]
+        source = raw if self._parent is None else self._parent.text
+        edges = self._edges or self._near_end(source, start)
+        if edges is None:
+            edges = self._edges = self._measured(source, 0, 0)
+        span = _origin(edges, start)[0], _origin(edges, stop - 1)[1]
         return span if self._parent is None else self._parent.raw_span(*span, raw)
 
-    def _measured(self, source: bytes) -> _Edges:
-        edges: _Edges = ([], [], [], [])
+    def _near_end(self, source: bytes, start: int) -> _Edges | None:
+        """Return the edges from somewhere before `text[start]` on; None where it is far from the end, or escapes stand too close.
+
+        What more bytes could complete is always at the end, and asked for with every piece of a stream.
+        """
+        wanted = len(self.text) - start
+        spelling = self._spelling
+        if wanted > _END_BYTES or spelling.value == b"":  # a line break takes any number of blanks along
+            return None
+        sign = spelling.starts[0][:1]
+        at = max(len(source) - (wanted + 8) * 8, 0)
+        for _ in range(_STEPS_MAXIMUM):
+            before = source.rfind(sign, max(at - _LONGEST_TOKEN_BYTES, 0), at)
+            if before < 0:
+                break
+            at = before
+        else:
+            return None
+        # No token begins so shortly before: those found from here on are those that were undone.
+        end = spelling.token.sub(spelling.value, source[at:])
+        here = len(self.text) - len(end)
+        return self._measured(source, at, here) if here <= start and self.text.endswith(end) else None
+
+    def _measured(self, source: bytes, source_at: int, here_at: int) -> _Edges:
+        """Return the edges from `source[source_at:]` on, which is `text[here_at:]`; where that begins is the first."""
+        edges: _Edges = ([here_at], [here_at], [source_at], [source_at])
         here_starts, here_stops, source_starts, source_stops = edges
-        shift = 0
+        shift = source_at - here_at
         value = self._spelling.value
-        for match in self._spelling.token.finditer(source):
+        for match in self._spelling.token.finditer(source, source_at):
             start, stop = match.span()
             length = len(value if isinstance(value, bytes) else value(match))
             here_starts.append(start - shift)
@@ -59,7 +89,7 @@ def _origin(edges: _Edges, index: int) -> tuple[int, int]:
     nearest = bisect_right(here_stops, index)
     if nearest < len(here_starts) and here_starts[nearest] <= index:
         return source_starts[nearest], source_stops[nearest]
-    start = index if nearest == 0 else source_stops[nearest - 1] + index - here_stops[nearest - 1]
+    start = source_stops[nearest - 1] + index - here_stops[nearest - 1]
     return start, start + 1
 
 
