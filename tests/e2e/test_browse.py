@@ -281,7 +281,7 @@ def test_the_requests_page_has_notes_facets_and_badges(visitor: Visitor) -> None
     assert '<span class="badge bad"><span aria-hidden="true">✕</span> deny</span>' in page
     assert '<span class="badge good"><span aria-hidden="true">✓</span> allow</span>' in page
     assert "not measured" in page
-    assert "no outcome yet" in page
+    assert "under way" in page
     assert f'/-/request/{visitor.rows.written.id}"' in page
 
 
