@@ -21,11 +21,16 @@ def confine(connection: sqlite3.Connection, clock: Callable[[], float] = time.ti
     connection.execute("PRAGMA query_only = 1")
     connection.execute("PRAGMA trusted_schema = 0")  # a view of an edited record runs no function that reaches outside
     connection.text_factory = _printable
-    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE_BYTES)
+    limit(connection)
     connection.create_function(
         "days_ago", 1, lambda days: first_id(int(clock() * 1000 - float(days) * _DAY_MS)), deterministic=True
     )
+
+
+def limit(connection: sqlite3.Connection) -> None:
+    """Keep *connection* from other files, and from values that fill the memory."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE_BYTES)
 
 
 def _printable(raw: bytes) -> str:

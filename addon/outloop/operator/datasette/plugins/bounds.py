@@ -7,7 +7,7 @@ from typing import Any
 from datasette import hookimpl  # type: ignore[import-untyped]
 from datasette.filters import FilterArguments  # type: ignore[import-untyped]
 
-from outloop.store.confinement import confine
+from outloop.store.confinement import confine, limit
 
 DAYS = 7
 EVERYTHING = "all"
@@ -17,9 +17,11 @@ _TIMED = {"audit": "id", "decisions": "id", "outcomes": "decision_id"}
 
 @hookimpl  # type: ignore[untyped-decorator]
 def prepare_connection(conn: Any, database: str) -> None:
-    """Confine the connections to the record; Datasette's own database, in memory, holds nothing of it."""
+    """Confine the connections to the record. Datasette's own database, in memory, holds nothing of it, and has to be written."""
     if database == "audit":
         confine(conn)
+    else:
+        limit(conn)
 
 
 @hookimpl  # type: ignore[untyped-decorator]

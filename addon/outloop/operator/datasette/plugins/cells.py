@@ -59,7 +59,7 @@ def badge(text: str, kind: str) -> Markup:
 def _exposed(row: Any, value: object) -> Markup | None:
     names = row.keys()
     if value is None and "status" in names and "scrubbed" in names and row["scrubbed"] is None:
-        return badge("no outcome yet", _NEITHER)
+        return badge("under way", _NEITHER)
     shown = _EXPOSED.get(value)  # type: ignore[call-overload]
     return badge(*shown) if shown else None
 
