@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,14 @@ class Context:
         from outloop.store.keychain import Keychain
 
         return Keychain.open(self.home, self.state(), self.environ)
+
+    def recorded_keychain(self) -> Callable[[], Keychain] | None:
+        """What opens the keychain that this home was given, or None where it was given none: nothing is chosen."""
+        from outloop.store.keychain import BACKEND_META, Keychain
+
+        if not self.home.state_db.exists() or BACKEND_META not in self.state().snapshot().meta:
+            return None
+        return lambda: Keychain.open(self.home, self.state(), self.environ, may_choose=False)
 
     @cache  # noqa: B019
     def audit(self) -> AuditWriter:

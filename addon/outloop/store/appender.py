@@ -56,6 +56,11 @@ class Appender:
             self._db.close()
             raise AuditError(*explain(error, head_path(path))) from error
 
+    @property
+    def head(self) -> Head:
+        """The last append, as this process remembers it."""
+        return self._head
+
     def append(self, rows: Sequence[Row]) -> None:
         """Put *rows* on disk, all or none. Decisions must come before their outcomes, here or in an earlier call.
 

@@ -15,6 +15,7 @@ from threading import Lock, Thread
 from outloop.core.errors import AuditError
 from outloop.core.ledger import EventRow, Row, UlidFactory, timestamp
 from outloop.store.appender import Appender, RowRefused
+from outloop.store.heads import Head
 
 BATCH_ROWS = 500
 QUEUE_ROWS = 10_000
@@ -39,7 +40,8 @@ class _Waiting:
 class AuditWriter:
     """Appends to the record at *path*; `clock` returns seconds since 1970, as time.time does; `randomness(n)` n random bytes.
 
-    Starts with the first row, or with `start`, which raises where the record cannot be had. `ids` makes row ids that rise.
+    Starts with the first row, or with `start`, which raises where the record cannot be had. `ids` makes row ids that rise; once
+    it is closed, `head` is the end of its chain.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class AuditWriter:
         self.writer = self.ids.next()
         self.lost = 0
         self.problem: AuditError | None = None
+        self.head = Head()
         self._path = path
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
@@ -169,6 +172,7 @@ class AuditWriter:
             # Also after an error nobody foresaw: whoever waits, or comes later, is refused instead of left waiting.
             self._is_over = True
             self._refuse([*self._in_hand, *self._drained()])
+            self.head = appender.head
             appender.close()
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:

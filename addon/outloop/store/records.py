@@ -17,7 +17,7 @@ from outloop.core.ledger import COLUMNS, Value
 from outloop.store.appender import head_path
 from outloop.store.heads import Head, read_heads
 from outloop.store.schema import explain, open_for_reading, unreadable
-from outloop.store.verification import Verification, joined, verify_chains, verify_missing, writers_of
+from outloop.store.verification import Verification, joined, verify_chains, verify_checkpoints, verify_missing, writers_of
 from outloop.store.verifiers import processes_for, verify_with
 
 ULID_LENGTH = 26
@@ -177,7 +177,7 @@ class Records:
                     found = verify_chains(db, writers, heads, passed)
                 else:
                     found = verify_with(processes, self._path, writers, heads, passed)
-                return joined([found, verify_missing(heads, writers)])
+                return joined([found, verify_missing(heads, writers), verify_checkpoints(db)])
         except OSError as error:
             raise AuditError(*explain(error, head_path(self._path))) from error
 
