@@ -13,6 +13,7 @@ import click
 from outloop.cli.candidates import audit_ids, services
 from outloop.cli.context import Context, pass_context
 from outloop.cli.moments import Moment
+from outloop.cli.prune import prune
 from outloop.cli.render import json_flag, port_option, record, rows, workspace_option
 from outloop.cli.verify import verify
 from outloop.core.ledger import inert
@@ -32,7 +33,8 @@ def audit() -> None:
     """
 
 
-audit.add_command(verify)
+for command in (verify, prune):
+    audit.add_command(command)
 
 
 @audit.command()
