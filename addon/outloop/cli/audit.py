@@ -12,6 +12,7 @@ import click
 
 from outloop.cli.candidates import audit_ids, services
 from outloop.cli.context import Context, pass_context
+from outloop.cli.export import export
 from outloop.cli.moments import Moment
 from outloop.cli.prune import prune
 from outloop.cli.render import json_flag, port_option, record, rows, workspace_option
@@ -33,7 +34,7 @@ def audit() -> None:
     """
 
 
-for command in (verify, prune):
+for command in (verify, export, prune):
     audit.add_command(command)
 
 
