@@ -29,6 +29,7 @@ SKIPPED = {
     "outloop proof": "needs a running proxy (tests/cli/test_proof.py)",
     "outloop audit browse": "runs until it is interrupted (tests/e2e/test_browse.py)",
     "outloop audit tail --workspace acme --follow": "runs until it is interrupted (tests/cli/test_audit.py)",
+    "outloop audit export --otlp": "runs until it is interrupted (tests/cli/test_otlp.py)",
     "outloop approvals --watch": "wants a terminal to draw on",
     "outloop key add calendly -w acme": "asks for the value on a terminal (tests/cli/test_key.py)",
     "outloop key rotate": "asks for the value on a terminal (tests/cli/test_key.py)",
