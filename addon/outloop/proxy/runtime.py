@@ -136,8 +136,9 @@ class Runtime:
             within(READ_LIMIT_S, renewed, "the keychain")
         except OutloopError as error:
             logger.error("outloop: the record was not anchored in the keychain: %s (%s)", error.message, error.hint)
-            with closing(AuditWriter(self.home.audit_db, time.time)) as audit:
-                audit.append_now(audit.event("record_not_anchored", detail=error.message))
+            if self.home.audit_db.exists():  # one that was deleted is not to be begun anew for that
+                with closing(AuditWriter(self.home.audit_db, time.time)) as audit:
+                    audit.append_now(audit.event("record_not_anchored", detail=error.message))
 
     async def _reloading(self) -> None:
         while True:

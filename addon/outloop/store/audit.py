@@ -66,6 +66,7 @@ class AuditWriter:
         self._lock = Lock()
         self._thread: Thread | None = None
         self._is_over = False
+        self._is_log_reported = False
 
     @property
     def healthy(self) -> bool:
@@ -167,13 +168,20 @@ class AuditWriter:
                 self._in_hand, is_stopping = self._next_batch()
                 self._write(appender, self._in_hand)
                 self._in_hand = []
-                appender.checkpoint()
+                self._report_log(appender.checkpoint())
         finally:
             # Also after an error nobody foresaw: whoever waits, or comes later, is refused instead of left waiting.
             self._is_over = True
             self._refuse([*self._in_hand, *self._drained()])
             self.head = appender.head
             appender.close()
+
+    def _report_log(self, held_bytes: int) -> None:
+        """Record, once in the life of a process, that a reader keeps the write-ahead log from being emptied."""
+        if held_bytes and not self._is_log_reported:
+            self._is_log_reported = True
+            size = f"{held_bytes // 1_000_000} MB of the write-ahead log wait for a program that has read in audit.db for long"
+            self.append(self.event("record_log_grows", detail=f"{size}: `fuser` names it"))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         batch: list[_Waiting] = []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from outloop.operator.doctor.finding import Finding, failure, ok, skipped, warning
 from outloop.operator.doctor.premises import PROBE_LIMIT_S, Premises
+from outloop.store.appender import LOG_LIMIT_BYTES
 from outloop.store.backends import NoAnswer, within
 
 _NAME = "record"
@@ -20,6 +21,10 @@ def check(premises: Premises) -> Iterator[Finding]:
         return
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         yield failure(_NAME, f"{path} cannot be written", "make file and folder writable for the user who runs the proxy")
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        size = f"the write-ahead log has grown to {log.stat().st_size // 1_000_000} MB: a program has read in the record for long"
+        yield warning(_NAME, size, f"end it: `fuser {path}` names those that have it open")
     try:
         found = within(PROBE_LIMIT_S, premises.records.verify, "the record")
     except NoAnswer:
