@@ -38,7 +38,8 @@ sqlite3.connect = sqlite3.dbapi2.connect = _traced
 def killed_at_each_step(script: str, *arguments: str, stride: int = 1, limit: int = 400) -> Iterator[tuple[int, str]]:
     """Yield, after each death, at which step it came and what *script* had printed; at last, with 0, when it ran through.
 
-    ``{step}`` in *arguments* is the step. Raises AssertionError for a script that fails by itself, or has more than *limit* steps.
+    ``{step}`` in *arguments* is the step. Raises AssertionError for a script that fails by itself, or has more than *limit*
+    steps.
     """
     for step in range(1, limit, stride):
         process = child(_STEPS + script, str(step), *(each.format(step=step) for each in arguments))

@@ -195,6 +195,8 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> tuple[str, str]:
         return f"another process has held {path} locked for too long", "find it with `fuser` or `lsof`, and end its transaction"
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {path} is full", "free some space: no request is let through until rows can be written"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"{path} cannot be read or written: {str(error).lower()}", "look at the disk: it fails, is full or over its quota"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) or isinstance(error, PermissionError):
         return f"{path} cannot be opened or written", "it must be writable by the user who runs Outloop, and so must its folder"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
