@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.collector import collector
 from harness.operators import Operator
 from harness.rows import decision, outcome
 from harness.stage import TOKEN, store_keys
@@ -98,6 +99,27 @@ def test_on_a_terminal_it_asks(home: Operator, answer: str, code: int, left: int
 
     assert "Remove 6 appends from before " in shown
     assert (process.returncode, len(home.rows())) == (code, left), errors
+
+
+def test_what_a_collector_has_not_got_yet_stays_until_it_has(home: Operator) -> None:
+    with collector() as arrived:
+        home.outloop("audit", "export", "--otlp", arrived.url)
+        target = f"{arrived.url}/v1/logs"
+    writer = AuditWriter(home.home / "audit.db", time.time)
+    for _ in range(2):
+        row = decision(id=writer.ids.next(), at="2020-01-01T00:00:00.000Z")
+        writer.append_now(row)
+        writer.append_now(replace(outcome(row), at=row.at))
+    writer.close()
+
+    refused = home.run("audit", "prune", "--keep", "90d", "--yes")
+
+    assert (refused.returncode, len(home.rows())) == (1, 8)
+    # The newest of them stays in any case: keys and agents rest on it.
+    assert f"2 appends were not sent to {target} yet" in refused.stderr
+    assert "--undelivered" in refused.stderr
+    home.outloop("audit", "prune", "--keep", "90d", "--yes", "--undelivered")
+    assert len(home.rows()) < 8
 
 
 def test_with_the_keychain_out_of_reach_nothing_is_pruned(home: Operator) -> None:

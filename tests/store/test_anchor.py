@@ -6,8 +6,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar
 
 import pytest
+from keyring.backend import KeyringBackend
 
 from harness.operators import Operator
 from harness.rows import decision, outcome
@@ -15,12 +18,13 @@ from harness.stage import stores
 from harness.tampering import rewrite, rewrite_head, tamper
 from outloop.core.errors import AuditError, KeyLocked, KeyMissing, NoError
 from outloop.core.secret import Secret
-from outloop.operator.attestation import Attestation, Standing, attest
+from outloop.operator.attestation import Attestation, Standing, Witnesses, attest, witnesses
 from outloop.store.anchor import Anchor, anchor_path, read_anchor, renew
 from outloop.store.appender import head_path
 from outloop.store.audit import AuditWriter
 from outloop.store.files import locked
 from outloop.store.heads import Head
+from outloop.store.home import Home as HomePlace
 from outloop.store.keychain import Keychain
 from outloop.store.records import Records
 from outloop.store.seal import Seal
@@ -52,7 +56,7 @@ class Home:
         return anchor
 
     def attest(self) -> Attestation:
-        return attest(self.path, lambda: self.keychain)
+        return attest(self.path, Witnesses(lambda: self.keychain, tuple))
 
 
 @pytest.fixture
@@ -242,11 +246,11 @@ def test_with_a_locked_keychain_nothing_unchecked_is_called_whole(home: Home) ->
     def locked_keychain() -> Keychain:
         raise KeyLocked("the keychain is locked", "unlock it")
 
-    found = attest(home.path, locked_keychain)
+    found = attest(home.path, Witnesses(locked_keychain, tuple))
 
     assert (found.verification.ok, found.standing, found.ok) == (True, Standing.UNCHECKED, False)
     assert (found.note, found.hint) == ("the keychain is locked", "unlock it")
-    assert attest(home.path, locked_keychain, ask=False).ok
+    assert attest(home.path, None).ok
 
 
 def test_an_error_of_a_type_of_its_own_is_a_locked_keychain(home: Home) -> None:
@@ -255,9 +259,77 @@ def test_an_error_of_a_type_of_its_own_is_a_locked_keychain(home: Home) -> None:
     def broken() -> Keychain:
         raise RuntimeError("a value of the keychain's own")
 
-    found = attest(home.path, broken)
+    found = attest(home.path, Witnesses(broken, tuple))
 
     assert (found.standing, found.note) == (Standing.UNCHECKED, "the keychain cannot be used: RuntimeError")
+
+
+class Elsewhere(KeyringBackend):
+    """An OS keychain that is not the one which the home's state names."""
+
+    priority = 1
+    entries: ClassVar[dict[tuple[str, str], str]] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
+
+def test_who_rewrites_the_state_as_well_does_not_do_away_with_the_keychain(
+    home: Home, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home was given an OS keychain; record, heads, anchor and the state that names the keychain are all changed."""
+    monkeypatch.setattr("outloop.store.seal.viable", lambda: ["elsewhere.Keyring"])
+    monkeypatch.setattr("outloop.store.seal.load", lambda *_: Elsewhere())
+    place = HomePlace(operator.home)
+    Elsewhere.entries.clear()
+    writer = home.wrote()
+    renew(home.path, Keychain(Elsewhere(), place.keychain_service, "elsewhere"), AT)
+    anchor_path(home.path).unlink()
+    rewrite(home.path, writer, "UPDATE decisions SET path = '/innocent'")
+
+    for recorded in (None, "outloop.store.keyfile.EncryptedFile"):
+        found = attest(home.path, witnesses(place, recorded, lambda: home.keychain, {}))
+        assert (found.standing, found.ok) == (Standing.CONTRADICTED, False)
+        assert found.note == "elsewhere.Keyring holds its seal, but state.db names another keychain"
+    assert attest(home.path, witnesses(place, None, lambda: home.keychain, {"OUTLOOP_KEYRING": "file"})).ok
+
+
+@pytest.mark.parametrize(
+    "listed", ["Infinity", "[" * 100_000, '{"number": 1e999, "at": "", "checkpoints": 0, "heads": []}', "\xff"]
+)
+def test_a_list_that_nobody_would_write_is_no_traceback(home: Home, listed: str) -> None:
+    home.wrote()
+    home.anchored()
+    anchor_path(home.path).write_bytes(listed.encode("latin-1"))
+
+    assert home.attest().standing is Standing.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE decisions SET seq = 'many' WHERE seq = 1",
+        "UPDATE decisions SET seq = x'ff', hash = x'ff' WHERE seq = 1",
+        "UPDATE outcomes SET hash = x'ff'",
+        "UPDATE decisions SET writer = x'ff'",
+        "INSERT INTO checkpoints VALUES (1, x'ff', 1, 2, 'w', 'a', 'z', x'ff', 'x', 1.5, x'00')",
+    ],
+)
+def test_a_record_full_of_what_nobody_would_write_is_named_without_a_traceback(home: Home, statement: str) -> None:
+    home.wrote()
+    home.anchored()
+    tamper(home.path, statement)
+
+    assert not home.attest().ok
+    with suppress(NoError):
+        home.anchored()
+    assert not home.attest().ok
 
 
 def test_two_processes_do_not_anchor_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from harness.operators import Operator
 from harness.rows import decision, outcome
 from harness.stage import TOKEN, store_keys, stores
 from outloop.core.ledger import Row
-from outloop.operator.attestation import Standing, attest
+from outloop.operator.attestation import Standing, Witnesses, attest
 from outloop.store.anchor import renew
 from outloop.store.audit import AuditWriter
 from outloop.store.records import Records
@@ -50,6 +50,7 @@ renew(home.audit_db, keychain, "2026-01-01T00:00:00.000Z")
 """
 PRUNE = """
 from pathlib import Path
+from outloop.operator.attestation import Witnesses
 from outloop.operator.pruning import Pruning
 from outloop.store import pruning
 from outloop.store.home import Home
@@ -59,7 +60,8 @@ from outloop.store.state import StateStore
 pruning.STEP_APPENDS, pruning.SHORTEST_PAUSE_S = 4, 0.0
 home = Home(Path(sys.argv[1]))
 keychain = Keychain.open(home, StateStore(home.state_db), {"OUTLOOP_KEYRING": "file"})
-pruning = Pruning(home.audit_db, lambda: keychain, lambda: keychain, lambda *_: None, "me", False, 1_796_000_000.0)
+witnesses = Witnesses(lambda: keychain, tuple)
+pruning = Pruning(home.audit_db, witnesses, lambda: keychain, lambda *_: None, "me", False, 1_796_000_000.0)
 for _ in pruning.carry_out(pruning.plan(90 * 86400)):
     pass
 pruning.give_back()
@@ -89,7 +91,7 @@ def write(operator: Operator, requests: int, at: str) -> None:
 
 def standing(operator: Operator) -> tuple[bool, Standing]:
     with stores(operator) as (_, keychain):
-        found = attest(operator.home / "audit.db", lambda: keychain)
+        found = attest(operator.home / "audit.db", Witnesses(lambda: keychain, tuple))
     assert found.verification.first_bad is None, found.verification.first_bad
     return found.ok, found.standing
 

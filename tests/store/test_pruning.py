@@ -16,7 +16,7 @@ from harness.stage import store_keys, stores
 from harness.tampering import tamper
 from outloop.core.errors import AuditError, KeyLocked, NoError, UsageError
 from outloop.core.ledger import DecisionRow, Row
-from outloop.operator.attestation import Standing, attest
+from outloop.operator.attestation import Standing, Witnesses, attest
 from outloop.operator.pruning import DAY_S, Pruning
 from outloop.store import pruning as steps
 from outloop.store.audit import AuditWriter
@@ -55,7 +55,7 @@ class House:
     def pruning(self) -> Pruning:
         return Pruning(
             path=self.path,
-            recorded_keychain=lambda: self.keychain,
+            witnesses=Witnesses(lambda: self.keychain, tuple),
             keychain=lambda: self.keychain,
             record_event=lambda kind, detail: self.events.append((kind, detail)),
             made_by="me@here",
@@ -83,7 +83,7 @@ class House:
         return [{column: value for column, value in row.items() if column not in HIDDEN} for row in rows]
 
     def verified(self) -> bool:
-        return attest(self.path, lambda: self.keychain).ok
+        return attest(self.path, Witnesses(lambda: self.keychain, tuple)).ok
 
 
 @pytest.fixture(autouse=True)
@@ -353,7 +353,7 @@ def forge(house: House) -> None:
 def test_a_checkpoint_that_the_keychain_did_not_sign_is_named(pruned: House, spoil: Callable[[House], None], said: str) -> None:
     spoil(pruned)
 
-    found = attest(pruned.path, lambda: pruned.keychain)
+    found = attest(pruned.path, Witnesses(lambda: pruned.keychain, tuple))
 
     assert (found.verification.ok, found.standing) == (True, Standing.CONTRADICTED)
     assert said in found.note
@@ -443,13 +443,15 @@ def test_killed_at_any_step_the_record_is_whole_and_the_next_prune_goes_on(large
         from outloop.store import pruning
         from outloop.store.home import Home
         from outloop.store.keychain import Keychain
+        from outloop.operator.attestation import Witnesses
         from outloop.operator.pruning import Pruning
         from outloop.store.state import StateStore
 
         pruning.STEP_APPENDS, pruning.SHORTEST_PAUSE_S = 3, 0.0
         home = Home(Path(sys.argv[1]))
         keychain = Keychain.open(home, StateStore(home.state_db), {"OUTLOOP_KEYRING": "file"})
-        pruning = Pruning(home.audit_db, lambda: keychain, lambda: keychain, lambda *_: None, "me", False, float(sys.argv[2]))
+        witnesses = Witnesses(lambda: keychain, tuple)
+        pruning = Pruning(home.audit_db, witnesses, lambda: keychain, lambda *_: None, "me", False, float(sys.argv[2]))
         plan = pruning.plan(90 * 86400)
         print("planned", flush=True)
         for taken in pruning.carry_out(plan):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from outloop.store.home import Home
 if TYPE_CHECKING:
     from outloop.core.model import Service, Workspace
     from outloop.core.policy.catalogue import CatalogueEntry
+    from outloop.operator.attestation import Witnesses
     from outloop.store.approvals import ApprovalStore
     from outloop.store.audit import AuditWriter
     from outloop.store.keychain import Keychain
@@ -62,13 +63,15 @@ class Context:
 
         return Keychain.open(self.home, self.state(), self.environ)
 
-    def recorded_keychain(self) -> Callable[[], Keychain] | None:
-        """What opens the keychain that this home was given, or None where it was given none: nothing is chosen."""
+    def witnesses(self) -> Witnesses:
+        """Whom the record can be held against. Nothing is chosen where the home was given no keychain."""
+        from outloop.operator.attestation import witnesses
         from outloop.store.keychain import BACKEND_META, Keychain
 
-        if not self.home.state_db.exists() or BACKEND_META not in self.state().snapshot().meta:
-            return None
-        return lambda: Keychain.open(self.home, self.state(), self.environ, may_choose=False)
+        def open_keychain() -> Keychain:
+            return Keychain.open(self.home, self.state(), self.environ, may_choose=False)
+
+        return witnesses(self.home, self.state().snapshot().meta.get(BACKEND_META), open_keychain, self.environ)
 
     @cache  # noqa: B019
     def audit(self) -> AuditWriter:

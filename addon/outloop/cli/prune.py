@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--keep", type=Age(), required=True, metavar="AGE", help="How much to keep, such as 90d or 52w; at least 7d.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--undelivered", is_flag=True, help="Also what a collector (export --otlp) has not got yet.")
 @json_flag
 @pass_context
-def prune(context: Context, keep: int, yes: bool, as_json: bool) -> None:
+def prune(context: Context, keep: int, yes: bool, undelivered: bool, as_json: bool) -> None:
     """Remove rows older than AGE. The chain stays verifiable: signed checkpoints stand for what went.
 
     What claims, keys and agents are made of stays however old it is, and so does a request without an outcome. Proxies may run
@@ -39,6 +40,8 @@ def prune(context: Context, keep: int, yes: bool, as_json: bool) -> None:
     pruning = _pruning(context)
     with console(stderr=True).status("verifying"):
         plan = pruning.plan(keep)
+    if not undelivered:
+        _refuse_undelivered(context, plan)
     if plan.appends and not yes:
         _ask(plan)
     _print(plan, _carried_out(pruning, plan), as_json)
@@ -53,13 +56,24 @@ def _pruning(context: Context) -> Pruning:
 
     return Pruning(
         path=context.home.audit_db,
-        recorded_keychain=context.recorded_keychain(),
+        witnesses=context.witnesses(),
         keychain=context.keychain,
         record_event=record_event,
         made_by=inert(f"{getpass.getuser()}@{platform.node()}"),
         is_running=bool(context.state().proxies()),
         now=time.time(),
     )
+
+
+def _refuse_undelivered(context: Context, plan: Plan) -> None:
+    from outloop.store.outbox import Deliveries
+
+    for target, places in Deliveries(context.home.state_db).targets().items():
+        if count := plan.beyond(places):
+            raise NoError(
+                f"nothing was pruned: {count} appends were not sent to {target} yet",
+                "send them with `outloop audit export --otlp`; --undelivered prunes them all the same",
+            )
 
 
 def _ask(plan: Plan) -> None:

@@ -33,7 +33,7 @@ def verify(context: Context, without_keychain: bool, as_json: bool) -> None:
     from outloop.operator.attestation import attest
 
     with console(stderr=True).status("verifying"):
-        found = attest(context.home.audit_db, context.recorded_keychain(), ask=not without_keychain)
+        found = attest(context.home.audit_db, None if without_keychain else context.witnesses())
     if as_json:
         record(_fields(found), True)
     elif found.verification.ok:

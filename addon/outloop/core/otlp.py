@@ -118,7 +118,7 @@ def _any(value: Value) -> dict[str, object]:
         return {"intValue": str(value)}  # 64 bits, which JSON's numbers do not have
     if isinstance(value, float):
         return {"doubleValue": value}
-    return {"stringValue": value}
+    return {"stringValue": str(value)}
 
 
 def _nanoseconds(at: str) -> int:

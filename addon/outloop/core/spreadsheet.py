@@ -23,7 +23,8 @@ def csv_line(cells: Iterable[Value]) -> str:
 def _cell(value: Value) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str):
+    if isinstance(value, (int, float)):
         return repr(value)
-    guarded = f"'{value}" if value.startswith(_ACTIVE) else value
+    text = str(value)  # in a record that was edited from outside there may be bytes
+    guarded = f"'{text}" if text.startswith(_ACTIVE) else text
     return '"' + guarded.replace('"', '""') + '"'

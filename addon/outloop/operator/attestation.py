@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from outloop.core.errors import KeychainError
-from outloop.store.anchor import Anchor, anchor_path, examine
+from outloop.store.anchor import Anchor, examine
 from outloop.store.backends import PROBE_LIMIT_S, Refusing, within
 from outloop.store.checkpoints import forged
+from outloop.store.home import Home
 from outloop.store.keychain import Keychain
 from outloop.store.records import Records
-from outloop.store.seal import Seal
+from outloop.store.seal import Seal, strays
 from outloop.store.verification import Verification
 
 
@@ -51,36 +52,64 @@ class Attestation:
         return max(0, self.verification.rows + pruned - self.anchor.appends)
 
 
-def attest(path: Path, open_keychain: Callable[[], Keychain] | None, *, ask: bool = True) -> Attestation:
-    """Verify the record at *path* and, with *ask*, ask the keychain; *open_keychain* is None where the home never had one.
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Whom `attest` asks: `open_keychain`, None where the home never had one, and `strays`, what names other keychains that
+    hold a seal of this home."""
+
+    open_keychain: Callable[[], Keychain] | None
+    strays: Callable[[], Sequence[str]]
+
+
+def witnesses(home: Home, recorded: str | None, open_keychain: Callable[[], Keychain], environ: Mapping[str, str]) -> Witnesses:
+    """Return whom the record of *home* can be held against; *recorded* names the keychain that its state says it was given.
+
+    ``OUTLOOP_KEYRING=file`` says that there are no OS keychains here.
+    """
+
+    def elsewhere() -> Sequence[str]:
+        return () if environ.get("OUTLOOP_KEYRING") == "file" else strays(home.keychain_service, home.keyring, recorded)
+
+    return Witnesses(open_keychain if recorded else None, elsewhere)
+
+
+def attest(path: Path, witnesses: Witnesses | None) -> Attestation:
+    """Verify the record at *path* and, unless *witnesses* is None, ask them.
 
     Raises UsageError when there is no record, AuditError when it cannot be read.
     """
     found = Records(path).verify()
-    if not ask:
+    if witnesses is None:
         return Attestation(found, Standing.UNASKED, note="the keychain was not asked")
-    is_sealed = bool(found.checkpoints) or anchor_path(path).exists()
-    if open_keychain is None and not is_sealed:
-        return Attestation(found, Standing.NONE, note="no key was ever stored here, so there is no keychain to anchor it in")
     try:
-        seal = _seal(open_keychain) if open_keychain else None
+        seal, elsewhere = _heard(witnesses)
     except KeychainError as error:
         return Attestation(found, Standing.UNCHECKED, note=error.message, hint=error.hint)
     anchor, fault = examine(path, seal)
-    if not fault and seal is not None and (false := forged(found.checkpoints, seal.signer)):
-        fault = f"checkpoint {false.number} is forged: the key in the keychain did not sign it"
-    if not fault and seal is None and found.checkpoints:
-        fault = "the keychain no longer holds the key that signed the checkpoints"
-    if fault:
+    if fault or (fault := _fault_of_seal(found, seal, elsewhere)):
         return Attestation(found, Standing.CONTRADICTED, anchor, fault)
     if anchor is None:
-        return Attestation(found, Standing.NONE, note="a proxy anchors it when it stops")
+        return Attestation(found, Standing.NONE, note=_NOT_YET if witnesses.open_keychain else _NO_KEYCHAIN)
     return Attestation(found, Standing.ATTESTED, anchor)
 
 
-def _seal(open_keychain: Callable[[], Keychain]) -> Seal | None:
-    def read() -> Seal | None:
-        with Refusing("the keychain"):
-            return Seal.read(open_keychain())
+_NOT_YET = "a proxy anchors it when it stops"
+_NO_KEYCHAIN = "no key was ever stored here, so there is no keychain to anchor it in"
 
-    return within(PROBE_LIMIT_S, read, "the keychain")
+
+def _fault_of_seal(found: Verification, seal: Seal | None, elsewhere: Sequence[str]) -> str:
+    if elsewhere:
+        return f"{elsewhere[0]} holds its seal, but state.db names another keychain"
+    if seal is None:
+        return "the keychain no longer holds the key that signed the checkpoints" if found.checkpoints else ""
+    false = forged(found.checkpoints, seal.signer)
+    return f"checkpoint {false.number} is forged: the key in the keychain did not sign it" if false else ""
+
+
+def _heard(witnesses: Witnesses) -> tuple[Seal | None, Sequence[str]]:
+    def ask() -> tuple[Seal | None, Sequence[str]]:
+        with Refusing("the keychain"):
+            seal = Seal.read(witnesses.open_keychain()) if witnesses.open_keychain else None
+            return seal, witnesses.strays()
+
+    return within(PROBE_LIMIT_S, ask, "the keychain")

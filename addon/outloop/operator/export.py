@@ -18,7 +18,7 @@ Lines = Callable[[Iterable[Record]], Iterator[str]]
 
 def json_lines(rows: Iterable[Record]) -> Iterator[str]:
     """Yield each row as one JSON object on a line of its own, in ASCII, named as the view's columns are."""
-    spell = json.JSONEncoder(separators=(",", ":")).encode
+    spell = json.JSONEncoder(separators=(",", ":"), default=str).encode
     return (spell({column: row[column] for column in VIEW_COLUMNS}) + "\n" for row in rows)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from outloop.core.errors import NoError, UsageError
 from outloop.core.ledger import timestamp
-from outloop.operator.attestation import Standing, attest
+from outloop.operator.attestation import Standing, Witnesses, attest
 from outloop.store.anchor import renew
 from outloop.store.keychain import Keychain
 from outloop.store.prune_plan import Plan, plan_prune
@@ -32,11 +32,11 @@ class Pruned:
 class Pruning:
     """The record at `path`, and who prunes it. `is_running` tells whether a proxy is; `now` is in seconds since the epoch.
 
-    `recorded_keychain` opens the keychain the home has, if any; `keychain` also gives it one.
+    `witnesses` are asked whether the record is whole; `keychain` opens the home's, or gives it one.
     """
 
     path: Path
-    recorded_keychain: Callable[[], Keychain] | None
+    witnesses: Witnesses
     keychain: Callable[[], Keychain]
     record_event: Callable[[str, str], None]
     made_by: str
@@ -53,7 +53,7 @@ class Pruning:
             raise UsageError(
                 f"--keep takes at least {LEAST_KEEP_S // DAY_S}d", "a year is 365d; what is kept costs about 1 KB a request"
             )
-        found = attest(self.path, self.recorded_keychain)
+        found = attest(self.path, self.witnesses)
         if not found.ok:
             raise NoError("nothing was pruned: the record is not proved whole", "outloop audit verify")
         attested = found.anchor.heads if found.anchor and found.standing is Standing.ATTESTED else {}

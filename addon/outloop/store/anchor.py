@@ -65,10 +65,12 @@ def read_anchor(path: Path) -> Anchor | None:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is not a list of anchored heads") from error
     try:
         heads = {str(writer): Head(int(seq), str(digest)) for writer, seq, digest in found["heads"]}
         return Anchor(int(found["number"]), str(found["at"]), int(found["checkpoints"]), heads, str(found["signature"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{path.name} is not a list of anchored heads") from error
 
 
@@ -115,8 +117,9 @@ def chain_ends(db: Database) -> dict[str, Head]:
     tables = [(table, "seq") for table in COLUMNS] + ([("checkpoints", "to_seq")] if db["checkpoints"].exists() else [])
     for table, seq in tables:
         for writer, place, digest in db.execute(_ENDS.format(table=table, seq=seq)):
-            if place is not None and place > ends.get(writer, Head()).seq:
-                ends[writer] = Head(place, digest)
+            # Of a record that was edited from outside anything may be expected, but that it says so is for verify.
+            if isinstance(place, int) and place > ends.get(str(writer), Head()).seq:
+                ends[str(writer)] = Head(place, str(digest))
     return ends
 
 

@@ -51,6 +51,7 @@ class Checkpoint:
 
 
 COLUMNS = tuple(field.name for field in fields(Checkpoint))
+_NUMBERS = ("number", "from_seq", "to_seq", "removed")
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM checkpoints"  # noqa: S608  (our own names)
 
 
@@ -58,7 +59,7 @@ def read_checkpoints(db: Database) -> tuple[Checkpoint, ...]:
     """Return every checkpoint, oldest first. A record of an earlier version has none."""
     if not db["checkpoints"].exists():
         return ()
-    return tuple(Checkpoint(**row) for row in db.query(f"{_SELECT} ORDER BY number"))
+    return tuple(_checkpoint(row) for row in db.query(f"{_SELECT} ORDER BY number"))
 
 
 def read_checkpoint(db: Database, condition: str, *values: str | int) -> Checkpoint | None:
@@ -66,13 +67,19 @@ def read_checkpoint(db: Database, condition: str, *values: str | int) -> Checkpo
     if not db["checkpoints"].exists():
         return None
     row = next(db.query(f"{_SELECT} WHERE {condition} ORDER BY to_seq - from_seq DESC LIMIT 1", values), None)
-    return None if row is None else Checkpoint(**row)
+    return None if row is None else _checkpoint(row)
 
 
 def insert_checkpoint(db: Database, checkpoint: Checkpoint) -> None:
     """Put *checkpoint* on record, inside the caller's transaction."""
     marks = ", ".join("?" * len(COLUMNS))
     db.conn.execute(f"INSERT INTO checkpoints ({', '.join(COLUMNS)}) VALUES ({marks})", astuple(checkpoint))  # noqa: S608
+
+
+def _checkpoint(row: Mapping[str, object]) -> Checkpoint:
+    """Return the row as a checkpoint; a value of a kind that is never written becomes one that nobody signed."""
+    numbers = {name: row[name] if isinstance(row[name], int) else -1 for name in _NUMBERS}
+    return Checkpoint(**{name: str(value) for name, value in row.items() if name not in numbers} | numbers)  # type: ignore[arg-type]
 
 
 class Gaps:

@@ -36,6 +36,14 @@ class Deliveries:
         with writing(self._path) as connection:
             return dict(connection.execute("SELECT writer, seq FROM deliveries WHERE target = ?", [target]))
 
+    def targets(self) -> dict[str, dict[str, int]]:
+        """Return each collector with how far it has got."""
+        found: dict[str, dict[str, int]] = {}
+        with writing(self._path) as connection:
+            for target, writer, seq in connection.execute("SELECT target, writer, seq FROM deliveries"):
+                found.setdefault(target, {})[writer] = seq
+        return found
+
     def advance(self, target: str, places: Mapping[str, int]) -> None:
         """Record that *target* has everything up to *places*; one that is behind what is recorded changes nothing."""
         with writing(self._path) as connection:

@@ -45,6 +45,10 @@ class Plan:
         """How many appends it takes."""
         return sum(run.appends for run in self.runs)
 
+    def beyond(self, places: Mapping[str, int]) -> int:
+        """Return how many appends it takes that come after *places*, a place for each writer."""
+        return sum(max(0, run.to_seq - max(run.from_seq - 1, places.get(run.writer, 0))) for run in self.runs)
+
 
 # The newest of each kind is what `keys`, `agents`, `claims` and `outloop status` are made of. A proof that stands, and what ends
 # one, stays however old it is.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from outloop.core.errors import KeyMissing
 from outloop.core.secret import Secret
+from outloop.store.backends import label, load, viable
 from outloop.store.keychain import Keychain
 
 ENTRY = "record"
@@ -36,7 +38,7 @@ class Seal:
             found = json.loads(kept.reveal())
             key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(found["key"]))
             return cls(key, int(found["number"]), str(found["signature"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise KeyMissing(
                 f"the entry #{ENTRY} in {keychain.label} is not one that outloop wrote",
                 "find out who changed it; deleting it makes the next stop of a proxy begin anew",
@@ -65,6 +67,15 @@ class Seal:
         now = self if number is None or signature is None else replace(self, number=number, signature=signature)
         fields = {"key": now.key.private_bytes_raw().hex(), "number": now.number, "signature": now.signature}
         keychain.keep_own(ENTRY, Secret(json.dumps(fields).encode()))
+
+
+def strays(service: str, folder: Path, recorded: str | None) -> list[str]:
+    """Return what people call the OS keychains, other than the *recorded* one, that hold a seal under *service*.
+
+    Which keychain a home has stands in its state.db: whoever can write there could name one of his own. Raises KeyLocked.
+    """
+    others = [Keychain(load(name, folder), service, label(name, folder)) for name in viable() if name != recorded]
+    return [keychain.label for keychain in others if keychain.own(ENTRY) is not None]
 
 
 def is_signed(signer: str, content: bytes, signature: str) -> bool:
