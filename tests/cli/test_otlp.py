@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import Authority
 from harness.collector import Said, collector
 from harness.operators import PATIENCE_S, Operator
 from harness.rows import decision, outcome
+from outloop.attacks.upstream.certs import Authority
 from outloop.store.audit import AuditWriter
 
 

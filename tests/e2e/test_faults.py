@@ -15,8 +15,8 @@ from harness.children import child
 from harness.operators import Operator
 from harness.proxy import Proxy, running_proxy
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
 from harness.stage import HOST, running_stage
+from outloop.attacks.upstream.recorder import Recorder
 
 AGENTS = 4
 REFUSED = 503

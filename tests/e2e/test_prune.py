@@ -8,12 +8,12 @@ from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
-from harness.certs import Authority
 from harness.operators import Operator
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
 from harness.rows import IDS, decision, outcome
 from harness.stage import HOST, TOKEN, running_stage, store_keys, stores
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.recorder import Recorder
 from outloop.core.ledger import Row
 from outloop.store.anchor import renew
 from outloop.store.appender import Appender
