@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_a_home_without_a_keychain_has_no_anchor_and_no_complaint(operator: Oper
         assert "anchored" not in proxy.log
 
     assert "no key was ever stored here" in operator.outloop("audit", "verify")
+
+
+def test_a_keychain_that_is_gone_is_not_begun_anew(home: Operator) -> None:
+    shutil.rmtree(home.home / "keyring")
+    code, log = stopped(home)
+
+    assert code == 0
+    assert "the record was not anchored in the keychain" in log
+    assert not (home.home / "keyring").exists()
 
 
 @contextmanager

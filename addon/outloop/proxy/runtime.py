@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from outloop.core.approvals import Approval
-from outloop.core.errors import AuditError, OutloopError, UsageError
+from outloop.core.errors import AuditError, KeyMissing, OutloopError, UsageError
 from outloop.core.ledger import timestamp
 from outloop.core.model import Workspace
 from outloop.proxy.vault import Vault
@@ -22,7 +22,7 @@ from outloop.store.anchor import renew
 from outloop.store.approvals import ApprovalStore
 from outloop.store.audit import AuditWriter
 from outloop.store.authority import Authority, ensure_authority
-from outloop.store.backends import Refusing, within
+from outloop.store.backends import EMBEDDED, Refusing, within
 from outloop.store.catalogue import load_catalogue
 from outloop.store.home import Home
 from outloop.store.keycache import READ_LIMIT_S, KeyCache
@@ -124,12 +124,15 @@ class Runtime:
 
     def _anchor(self) -> None:
         """Anchor the record in the keychain; what keeps it from that is an event. Waits no longer than a request would."""
-        if BACKEND_META not in self.state.snapshot().meta:
+        state = self.state.snapshot()
+        if BACKEND_META not in state.meta:
             return  # no key was ever stored here, and so there is no keychain
         own = (self.audit.writer, self.audit.head)
 
         def renewed() -> None:
             with Refusing("the keychain"):
+                if state.meta[BACKEND_META] == EMBEDDED and state.keys and not self.home.keyring.exists():
+                    raise KeyMissing(f"{self.home.keyring} is gone", "restore it: it held the keys")  # and is not begun anew here
                 renew(self.home.audit_db, self.open_keychain(), timestamp(clock_ms()), own)
 
         try:
