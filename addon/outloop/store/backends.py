@@ -32,6 +32,8 @@ OS_KEYCHAINS: Mapping[str, str] = {
     "keyring.backends.libsecret.Keyring": "the Secret Service (desktop keyring, by libsecret)",
     "keyring.backends.kwallet.DBusKeyring": "KWallet",
 }
+# Two ways to one and the same keychain.
+ALIKE = frozenset({"keyring.backends.SecretService.Keyring", "keyring.backends.libsecret.Keyring"})
 # Long enough for a person to type the password that a locked desktop keyring asks for.
 PROBE_LIMIT_S = 60.0
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from outloop.core.errors import KeyMissing
 from outloop.core.secret import Secret
-from outloop.store.backends import label, load, viable
+from outloop.store.backends import ALIKE, label, load, viable
 from outloop.store.keychain import Keychain
 
 ENTRY = "record"
@@ -74,7 +74,8 @@ def strays(service: str, folder: Path, recorded: str | None) -> list[str]:
 
     Which keychain a home has stands in its state.db: whoever can write there could name one of his own. Raises KeyLocked.
     """
-    others = [Keychain(load(name, folder), service, label(name, folder)) for name in viable() if name != recorded]
+    same = ALIKE if recorded in ALIKE else {recorded}
+    others = [Keychain(load(name, folder), service, label(name, folder)) for name in viable() if name not in same]
     return [keychain.label for keychain in others if keychain.own(ENTRY) is not None]
 
 
