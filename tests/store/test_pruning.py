@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -13,17 +14,22 @@ from harness.children import child
 from harness.operators import Operator
 from harness.rows import decision, event, outcome
 from harness.stage import store_keys, stores
-from harness.tampering import tamper
+from harness.tampering import rewrite_head, tamper
 from outloop.core.errors import AuditError, KeyLocked, NoError, UsageError
 from outloop.core.ledger import DecisionRow, Row
 from outloop.operator.attestation import Standing, Witnesses, attest
 from outloop.operator.pruning import DAY_S, Pruning
 from outloop.store import pruning as steps
+from outloop.store.appender import head_path
 from outloop.store.audit import AuditWriter
+from outloop.store.checkpoints import gaps_by_writer, read_checkpoints
+from outloop.store.heads import read_heads
 from outloop.store.keychain import Keychain
 from outloop.store.prune_plan import Plan
 from outloop.store.records import Records
+from outloop.store.schema import open_for_reading
 from outloop.store.seal import Seal
+from outloop.store.spelling import Whole, read_whole
 
 OLD = "2026-01-01T00:00:00.000Z"
 YOUNG = "2026-11-01T00:00:00.000Z"
@@ -379,6 +385,39 @@ def test_a_chain_that_its_checkpoints_do_not_carry_is_named(pruned: House, state
 
     assert bad is not None
     assert fault in bad.fault
+
+
+def test_a_pruned_chain_is_read_the_fast_way(house: House) -> None:
+    writer = house.write(*flat(*(request() for _ in range(3))), *proof(), *flat(*(request() for _ in range(3)), request(YOUNG)))
+    gone = house.write(*flat(*(request() for _ in range(3))))
+    house.write(*request(YOUNG))
+    house.prune()
+    heads = read_heads(head_path(house.path))
+
+    with closing(open_for_reading(house.path)) as db:
+        gaps = gaps_by_writer(read_checkpoints(db))
+        read = [read_whole(db, each, heads[each], gaps[each], lambda _: None) for each in (writer, gone)]
+
+    assert read == [Whole(4, heads[writer]), Whole(0, heads[gone])]
+
+
+@pytest.mark.parametrize(
+    ("seq", "fault"),
+    [
+        pytest.param(16, "rewritten", id="the-end"),
+        pytest.param(10, "rewritten", id="the-end-of-what-was-pruned"),
+        pytest.param(17, "gone", id="beyond-the-end"),
+        pytest.param(11, "rewritten", id="the-first-that-is-left"),
+        pytest.param(9, None, id="inside-of-what-was-pruned"),
+    ],
+)
+def test_a_head_that_does_not_fit_what_is_left_is_named(pruned: House, seq: int, fault: str | None) -> None:
+    (writer,) = read_heads(head_path(pruned.path))
+    rewrite_head(pruned.path, writer, seq, "ab" * 32)
+
+    bad = Records(pruned.path).verify().first_bad
+
+    assert fault in bad.fault if bad and fault else bad is None and fault is None
 
 
 def test_a_writer_whose_checkpoint_is_gone_with_its_rows_is_missed(house: House) -> None:

@@ -24,6 +24,7 @@ COLUMNS = ("time", "id", "workspace", "service", "request", "status", "decision"
 _WIDTHS = (14, SHORT_ID_LENGTH, 10, 10, 34, 6, 0)
 _LIMITS = {"workspace": 16, "service": 20, "request": 72}  # on a terminal, so that a row takes a few lines; `show` has it all
 
+
 @click.group()
 def audit() -> None:
     """Read and verify the record.

@@ -12,7 +12,7 @@ import click
 
 from outloop.cli.context import Context, pass_context
 from outloop.cli.moments import Age
-from outloop.cli.render import console, json_flag, record
+from outloop.cli.render import console, json_flag, progress, record
 from outloop.core.errors import NoError, UsageError
 from outloop.core.ledger import inert
 
@@ -38,8 +38,8 @@ def prune(context: Context, keep: int, yes: bool, undelivered: bool, as_json: bo
       outloop audit prune --keep 90d --yes
     """
     pruning = _pruning(context)
-    with console(stderr=True).status("verifying"):
-        plan = pruning.plan(keep)
+    with progress("verifying", context.records().appends()) as passed:
+        plan = pruning.plan(keep, passed)
     if not undelivered:
         _refuse_undelivered(context, plan)
     if plan.appends and not yes:
@@ -84,13 +84,10 @@ def _ask(plan: Plan) -> None:
 
 
 def _carried_out(pruning: Pruning, plan: Plan) -> Pruned:
-    from rich.progress import Progress
-
-    with Progress(console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("pruning", total=plan.appends)
+    with progress("pruning", plan.appends) as passed:
         for appends in pruning.carry_out(plan):
-            progress.advance(task, appends)
-        progress.update(task, description="giving space back", total=None)
+            passed(appends)
+    with console(stderr=True).status("giving space back"):
         return pruning.give_back()
 
 

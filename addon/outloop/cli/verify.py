@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import console, json_flag, record
+from outloop.cli.render import json_flag, progress, record
 from outloop.core.errors import NoError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def verify(context: Context, without_keychain: bool, as_json: bool) -> None:
     """
     from outloop.operator.attestation import attest
 
-    with console(stderr=True).status("verifying"):
-        found = attest(context.home.audit_db, None if without_keychain else context.witnesses())
+    with progress("verifying", context.records().appends()) as passed:
+        found = attest(context.home.audit_db, None if without_keychain else context.witnesses(), passed)
     if as_json:
         record(_fields(found), True)
     elif found.verification.ok:

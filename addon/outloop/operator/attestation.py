@@ -73,12 +73,12 @@ def witnesses(home: Home, recorded: str | None, open_keychain: Callable[[], Keyc
     return Witnesses(open_keychain if recorded else None, elsewhere)
 
 
-def attest(path: Path, witnesses: Witnesses | None) -> Attestation:
-    """Verify the record at *path* and, unless *witnesses* is None, ask them.
+def attest(path: Path, witnesses: Witnesses | None, passed: Callable[[int], None] = lambda _: None) -> Attestation:
+    """Verify the record at *path* and, unless *witnesses* is None, ask them; *passed* is called as by `Records.verify`.
 
     Raises UsageError when there is no record, AuditError when it cannot be read.
     """
-    found = Records(path).verify()
+    found = Records(path).verify(passed)
     if witnesses is None:
         return Attestation(found, Standing.UNASKED, note="the keychain was not asked")
     try:

@@ -43,8 +43,8 @@ class Pruning:
     is_running: bool
     now: float
 
-    def plan(self, keep_s: int) -> Plan:
-        """Return what goes when *keep_s* seconds are kept.
+    def plan(self, keep_s: int, passed: Callable[[int], None] = lambda _: None) -> Plan:
+        """Return what goes when *keep_s* seconds are kept; *passed* is called as by `Records.verify`.
 
         Raises UsageError when that is too little; NoError when the record is not whole or its anchor cannot be asked: what would
         be evidence is not pruned.
@@ -53,7 +53,7 @@ class Pruning:
             raise UsageError(
                 f"--keep takes at least {LEAST_KEEP_S // DAY_S}d", "a year is 365d; what is kept costs about 1 KB a request"
             )
-        found = attest(self.path, self.witnesses)
+        found = attest(self.path, self.witnesses, passed)
         if not found.ok:
             raise NoError("nothing was pruned: the record is not proved whole", "outloop audit verify")
         attested = found.anchor.heads if found.anchor and found.standing is Standing.ATTESTED else {}

@@ -43,11 +43,11 @@ def read_whole(db: Database, writer: object, anchor: Head, gaps: Gaps, passed: C
         for place, digest, spelled in _spelled(db, writer):
             rows += 1
             if place != (seq := seq + 1):
-                last = gaps.after(Head(seq - 1, previous.hex()), place)
+                last = gaps.after(Head(seq - 1, previous.hex()), place if isinstance(place, int) else 0)
                 if place != last.seq + 1 or _contradicts(anchor, last):
                     return None
                 anchored = anchored or seq <= anchor.seq <= last.seq
-                seq, previous = place, bytes.fromhex(last.hash)
+                seq, previous = last.seq + 1, bytes.fromhex(last.hash)
             previous = hashlib.sha256(previous + spelled).digest()
             if previous.hex() != digest:
                 return None

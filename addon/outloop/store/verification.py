@@ -108,7 +108,8 @@ def verify_checkpoints(db: Database) -> Verification:
     """Return the checkpoints of *db*, and verify that none is missing in between."""
     checkpoints = read_checkpoints(db)
     number = missing(checkpoints)
-    return Verification(0, 0, number and BadAppend("", number, f"checkpoint {number} is gone"), checkpoints)
+    fault = None if number is None else BadAppend("", number, f"checkpoint {number} is gone")
+    return Verification(0, 0, fault, checkpoints)
 
 
 def joined(parts: Iterable[Verification]) -> Verification:
