@@ -43,6 +43,7 @@ NO_JSON = {
     "outloop up": "it runs",
     "outloop completion": "it prints a program for a shell",
     "outloop audit browse": "it runs",
+    "outloop audit export": "it prints rows as JSON, or sends them",
 }
 FROM_NOTHING = ("outloop init", "outloop workspace add")
 # `policy explain` and `doctor` answer no with 1: the example asks about a write, and no proxy runs here.

@@ -26,6 +26,7 @@ from outloop.store.checkpoints import gaps_by_writer, read_checkpoints
 from outloop.store.heads import read_heads
 from outloop.store.keychain import Keychain
 from outloop.store.prune_plan import Plan
+from outloop.store.pruning import Pruner
 from outloop.store.records import Records
 from outloop.store.schema import open_for_reading
 from outloop.store.seal import Seal
@@ -455,6 +456,15 @@ def test_the_space_of_what_went_is_given_back(large: House) -> None:
     assert done.freed_bytes > 400_000
     assert (size(large), done.free_bytes) == (before - done.freed_bytes, 0)
     assert large.verified()
+
+
+def test_many_pages_are_given_back_at_once(large: House) -> None:
+    large.prune()
+    pauses: list[float] = []
+
+    Pruner(large.path, "me@here", pauses.append).give_back(may_stop_writers=False)
+
+    assert len(pauses) == 1
 
 
 def test_a_file_of_an_earlier_version_is_given_back_only_where_nobody_has_to_wait(large: House) -> None:
