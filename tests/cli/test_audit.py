@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.operators import Operator
-from harness.rows import decision, event, outcome
+from harness.rows import decision, outcome
 from outloop.core.ledger import DecisionRow, timestamp
 from outloop.store.audit import AuditWriter
 
@@ -170,19 +170,6 @@ def test_show_prints_one_row_completely(operator: Operator, writer: AuditWriter)
     assert [*shown][:2] == ["id", "at"]
     assert [*shown][-2:] == ["session", "hash"]
     assert len(shown) == 29
-
-
-def test_verify_says_that_the_record_is_whole(operator: Operator, writer: AuditWriter) -> None:
-    wrote(writer)
-    writer.append_now(event("key_added"))
-
-    assert operator.outloop("audit", "verify") == "3 appends by 1 writers: none edited, removed, reordered or cut off\n"
-    assert json.loads(operator.outloop("audit", "verify", "--json")) == {
-        "ok": True,
-        "appends": 3,
-        "writers": 1,
-        "first_bad": None,
-    }
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["people", "json"])

@@ -29,6 +29,7 @@ SKIPPED = {
     "outloop proof": "needs a running proxy (tests/cli/test_proof.py)",
     "outloop audit browse": "runs until it is interrupted (tests/e2e/test_browse.py)",
     "outloop audit tail --workspace acme --follow": "runs until it is interrupted (tests/cli/test_audit.py)",
+    "outloop audit export --otlp": "runs until it is interrupted (tests/cli/test_otlp.py)",
     "outloop approvals --watch": "wants a terminal to draw on",
     "outloop key add calendly -w acme": "asks for the value on a terminal (tests/cli/test_key.py)",
     "outloop key rotate": "asks for the value on a terminal (tests/cli/test_key.py)",
@@ -42,6 +43,7 @@ NO_JSON = {
     "outloop up": "it runs",
     "outloop completion": "it prints a program for a shell",
     "outloop audit browse": "it runs",
+    "outloop audit export": "it prints rows as JSON, or sends them",
 }
 FROM_NOTHING = ("outloop init", "outloop workspace add")
 # `policy explain` and `doctor` answer no with 1: the example asks about a write, and no proxy runs here.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,17 +34,31 @@ class Desk:
         self.keychain = Keychain.open(self.home, self.state, {"OUTLOOP_KEYRING": "file"})
         self.now = NOON
         self.events: list[tuple[str, str, str]] = []
+        self.stages: list[tuple[str, str, str]] = []
         self.audit_fails = False
         self.keys = Keys(self.state, lambda: self.keychain, self.record, lambda: self.now)
 
     def record(
-        self, kind: str, *, workspace: str, agent: str | None = None, service: str | None = None, key: str | None = None
+        self,
+        kind: str,
+        *,
+        workspace: str,
+        agent: str | None = None,
+        service: str | None = None,
+        key: str | None = None,
+        detail: str | None = None,
     ) -> None:
         if self.audit_fails:
             raise AuditError("the audit record is full")
+        self.stages += [(kind, detail, self.keychain_value())] if detail else []
         known = self.state.snapshot().keys.get((workspace, key or ""))
         switch = "absent" if known is None else "on" if known.runtime_access else "off"
         self.events.append((kind, f"{workspace}/{key}", switch))
+
+    def keychain_value(self) -> str:
+        with suppress(KeyMissing):
+            return self.keychain.get("acme", "acme-calendly")["token"].reveal().decode()
+        return ""
 
     def add(self, workspace: str = "acme", value: str = VALUE, **more: bool) -> KeyPlan:
         made = plan(workspace)
@@ -83,9 +98,36 @@ def test_every_change_is_an_event_before_it_takes_effect(desk: Desk) -> None:
         ("key_added", "acme/acme-calendly", "absent"),
         ("key_enabled", "acme/acme-calendly", "off"),
         ("key_rotated", "acme/acme-calendly", "on"),
+        ("key_rotated", "acme/acme-calendly", "on"),
         ("key_disabled", "acme/acme-calendly", "on"),
         ("key_removed", "acme/acme-calendly", "off"),
     ]
+
+
+def test_a_rotation_is_on_record_before_and_after_the_value_changes(desk: Desk) -> None:
+    added = desk.add()
+    desk.keys.rotate(added, token("fake-token-next-one"), 3600)
+    assert desk.stages == [("key_rotated", "begun", VALUE), ("key_rotated", "done", "fake-token-next-one")]
+
+
+def test_a_rotation_that_the_keychain_refuses_is_given_up_on_record(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = desk.add()
+
+    def refuse(*_: object) -> None:
+        raise KeyLocked("it was locked")
+
+    monkeypatch.setattr(desk.keychain, "rotate", refuse)
+    with pytest.raises(KeyLocked):
+        desk.keys.rotate(added, token("fake-token-next-one"), 3600)
+    assert desk.stages == [("key_rotated", "begun", VALUE), ("key_rotated", "given up", VALUE)]
+
+
+def test_a_key_whose_value_was_lost_is_off_before_it_is_added_again(desk: Desk) -> None:
+    added = desk.add()
+    desk.keys.switch(desk.keys.find("acme", "calendly"), True)
+    desk.keychain.delete("acme", "acme-calendly")
+    desk.keys.add(added, token("fake-token-next-one"))
+    assert desk.events[-2:] == [("key_disabled", "acme/acme-calendly", "on"), ("key_added", "acme/acme-calendly", "off")]
 
 
 def test_without_an_audit_record_nothing_changes(desk: Desk) -> None:

@@ -7,7 +7,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.children import child
 from harness.partners import needs
 from harness.rows import IDS, NOW_MS, decision, event, outcome
 from outloop.core.errors import AuditError, UsageError
@@ -409,14 +409,6 @@ FULL_DISK = """
     print(first.id, writer.healthy, writer.lost, sep="|")
     writer.close()
 """
-
-
-def child(script: str, *arguments: str) -> subprocess.Popen[str]:
-    code = "import sys; sys.path[:0] = sys.argv.pop(1).split(':')\n" + textwrap.dedent(script)
-    roots = Path(__file__).resolve().parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, f"{roots / 'addon'}:{roots / 'tests'}", *arguments], stdout=subprocess.PIPE, text=True
-    )
 
 
 def test_a_disk_that_takes_no_more_refuses_and_passes(path: Path) -> None:

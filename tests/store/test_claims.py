@@ -11,7 +11,6 @@ import pytest
 
 from harness.rows import decision, event, outcome
 from outloop.core.ledger import DecisionRow, Row
-from outloop.store import schema
 from outloop.store.audit import AuditWriter
 
 OLD_POLICY, NEW_POLICY = "0123456789abcdef", "fedcba9876543210"
@@ -121,15 +120,25 @@ def test_a_key_is_not_claimed_for_having_worked_once(
     assert read_claim(writer, tmp_path / "audit.db", rows) == ("not claimed", None, why)
 
 
-def test_a_record_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "audit.db"
-    schema.open_for_writing(path, 5.0).close()
-    with sqlite3.connect(path) as db:  # as the first version left it
-        db.execute("DROP VIEW claims")
-        db.execute("CREATE VIEW claims AS SELECT 'of the first schema' AS claim")
-        db.execute("DELETE FROM _sqlite_migrations WHERE name <> ?", [schema.RECORD])
+@pytest.mark.parametrize(
+    ("stages", "why"),
+    [
+        pytest.param(["begun"], "a rotation of the key was begun and not finished", id="begun"),
+        pytest.param(["begun", "done"], "the key was replaced since the last proof", id="done"),
+        pytest.param(["begun", "given up"], "the key was replaced since the last proof", id="given-up"),
+    ],
+)
+def test_a_proof_made_while_a_key_is_rotated_counts_for_nothing(
+    writer: AuditWriter, tmp_path: Path, stages: list[str], why: str
+) -> None:
+    begun, in_between = key_event("key_rotated", detail="begun"), answered(proof())
+    rows = [begun, *in_between, *(key_event("key_rotated", detail=stage) for stage in stages[1:])]
 
-    schema.open_for_writing(path, 5.0).close()
+    assert read_claim(writer, tmp_path / "audit.db", rows) == ("not claimed", None, why)
 
-    with sqlite3.connect(path) as db:
-        assert db.execute("SELECT * FROM claims").fetchall() == []
+
+def test_a_proof_after_a_rotation_counts(writer: AuditWriter, tmp_path: Path) -> None:
+    rows = [key_event("key_enabled"), key_event("key_rotated", detail="begun"), key_event("key_rotated", detail="done")]
+    made = proof()
+
+    assert read_claim(writer, tmp_path / "audit.db", [*rows, *answered(made)]) == ("verified", made.id, None)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,13 +20,18 @@ from keyring.backend import KeyringBackend
 from keyring.errors import KeyringError, KeyringLocked, PasswordDeleteError
 
 from harness.operators import ADDON
+from harness.rows import decision
 from harness.secret_service import secret_service
 from outloop.core.errors import KeyLocked, KeyMissing, UsageError
 from outloop.core.secret import Secret
+from outloop.operator.attestation import Standing, Witnesses, attest
+from outloop.store.anchor import renew
+from outloop.store.audit import AuditWriter
 from outloop.store.backends import EMBEDDED, NoAnswer, choose, load, within
 from outloop.store.home import Home
 from outloop.store.keychain import BACKEND_META, PREVIOUS, Keychain
 from outloop.store.keyfile import EncryptedFile
+from outloop.store.seal import Seal, strays
 from outloop.store.state import StateStore
 
 SECRET_SERVICE = "keyring.backends.SecretService.Keyring"
@@ -128,6 +134,54 @@ def test_two_homes_do_not_see_each_others_keys(backend: KeyringBackend, tmp_path
     one.set("acme", "k", token("fake-value-of-one"))
     with pytest.raises(KeyMissing):
         two.get("acme", "k")
+
+
+def test_what_outloop_keeps_for_itself_is_no_key_and_no_key_can_be_it(keychain: Keychain) -> None:
+    keychain.set("acme", "record", {"token": Secret(b"of-a-key-called-record")})
+    assert keychain.own("record") is None
+
+    seal = Seal.settle(keychain)
+    seal.keep(keychain, 7, "ab" * 64)
+
+    kept = Seal.read(keychain)
+    assert kept is not None
+    assert (kept.signer, kept.number, kept.signature) == (seal.signer, 7, "ab" * 64)
+    assert keychain.get("acme", "record") == {"token": Secret(b"of-a-key-called-record")}
+    with pytest.raises(UsageError):
+        keychain.get("#record", "x")
+
+
+def test_a_record_is_anchored_and_held_against_its_anchor(keychain: Keychain, tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    writer = AuditWriter(path, time.time)
+    writer.append_now(decision())
+    writer.close()
+    renew(path, keychain, "2026-02-01T00:00:00.000Z")
+
+    found = attest(path, Witnesses(lambda: keychain, tuple))
+
+    assert (found.standing, found.newer) == (Standing.ATTESTED, 0)
+
+
+@pytest.mark.usefixtures("on_the_bus")
+def test_a_seal_in_an_os_keychain_is_found_whatever_the_state_says(tmp_path: Path) -> None:
+    service = f"outloop@{tmp_path.name}"
+    assert strays(service, tmp_path, None) == []
+    Seal.settle(Keychain(load(SECRET_SERVICE, tmp_path), service, "the desktop's"))
+
+    for recorded in (None, EMBEDDED):
+        assert any("Secret Service" in found for found in strays(service, tmp_path, recorded))
+    assert strays(f"{service}-of-another-home", tmp_path, EMBEDDED) == []
+
+
+def test_another_way_to_the_same_keychain_is_no_other_keychain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    libsecret = "keyring.backends.libsecret.Keyring"
+    Seal.settle(Keychain(EncryptedFile(tmp_path), "outloop", "the one keychain behind both"))
+    monkeypatch.setattr("outloop.store.seal.viable", lambda: [SECRET_SERVICE, libsecret])
+    monkeypatch.setattr("outloop.store.seal.load", lambda *_: EncryptedFile(tmp_path))
+
+    assert strays("outloop", tmp_path, SECRET_SERVICE) == strays("outloop", tmp_path, libsecret) == []
+    assert len(strays("outloop", tmp_path, EMBEDDED)) == 2
 
 
 def test_many_keys_are_kept_apart(keychain: Keychain) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.rows import NOW_MS, decision, event, outcome
+from harness.tampering import rechain, tamper
 from outloop.core.errors import AuditError, UsageError
-from outloop.core.ledger import COLUMNS, DecisionRow, Row, canonical_bytes, chain
+from outloop.core.ledger import DecisionRow, Row
 from outloop.store.audit import AuditWriter
 from outloop.store.heads import Head, read_heads
 from outloop.store.records import Filters, Record, Records
@@ -239,15 +240,6 @@ def chained(path: Path) -> Path:
     return path
 
 
-def tamper(path: Path, *statements: str) -> None:
-    """Change the record as someone would who can write to the file: without its triggers."""
-    with sqlite3.connect(path, isolation_level=None) as db:
-        for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
-            db.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            db.execute(statement)
-
-
 FIRST = "(SELECT min(writer) FROM decisions)"
 LAST = "(SELECT max(writer) FROM decisions)"
 
@@ -330,16 +322,9 @@ def test_verify_names_the_row_that_was_edited(chained: Path) -> None:
 
 def test_a_chain_rewritten_from_an_edit_to_its_end_does_not_match_its_head(chained: Path) -> None:
     tamper(chained, f"UPDATE decisions SET path = '/rewritten' WHERE writer = {LAST} AND seq = 1")
-    with sqlite3.connect(chained, isolation_level=None) as db:
+    with sqlite3.connect(chained) as db:
         writer = db.execute(f"SELECT {LAST}").fetchone()[0]
-        appends = []
-        for table, columns in COLUMNS.items():
-            for *stored, seq in db.execute(f"SELECT {', '.join(columns)}, seq FROM {table} WHERE writer = ?", [writer]):
-                appends.append((seq, table, stored))
-        previous = "0" * 64
-        for seq, table, stored in sorted(appends):
-            previous = chain(previous, canonical_bytes(table, writer, seq, stored))
-            db.execute(f"UPDATE {table} SET hash = ? WHERE writer = ? AND seq = ?", [previous, writer, seq])
+    rechain(chained, writer)
 
     bad = Records(chained).verify().first_bad
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from harness.rows import decision, event, outcome
 from outloop.core.ledger import Row
 from outloop.store.appender import Appender, head_path
+from outloop.store.checkpoints import Gaps
 from outloop.store.heads import read_heads
 from outloop.store.records import Records
 from outloop.store.schema import open_for_reading
@@ -56,9 +57,9 @@ def written(path: Path, rows: list[Row]) -> Path:
 def whole(path: Path) -> int | None:
     anchor = read_heads(head_path(path))[WRITER]
     with closing(open_for_reading(path)) as db:
-        end = read_whole(db, WRITER, anchor, lambda _: None)
-    assert end in (None, anchor)
-    return end and end.seq
+        found = read_whole(db, WRITER, anchor, Gaps(), lambda _: None)
+    assert found is None or found.last == anchor
+    return found and found.rows
 
 
 @settings(max_examples=80, deadline=None)

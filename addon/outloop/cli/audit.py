@@ -4,46 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import chain
 
 import click
 
 from outloop.cli.candidates import audit_ids, services
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import json_flag, port_option, progress, record, rows, workspace_option
-from outloop.core.errors import NoError
-from outloop.core.ledger import inert, timestamp
+from outloop.cli.export import export
+from outloop.cli.moments import Moment
+from outloop.cli.prune import prune
+from outloop.cli.render import json_flag, port_option, record, rows, workspace_option
+from outloop.cli.verify import verify
+from outloop.core.ledger import inert
 from outloop.store.records import SHORT_ID_LENGTH, Filters, Record
 
 COLUMNS = ("time", "id", "workspace", "service", "request", "status", "decision")
 _WIDTHS = (14, SHORT_ID_LENGTH, 10, 10, 34, 6, 0)
 _LIMITS = {"workspace": 16, "service": 20, "request": 72}  # on a terminal, so that a row takes a few lines; `show` has it all
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-class Since(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.3
-    """An age (``30m``) or a UTC time (``2026-01-31``, ``2026-01-31T12:00``), as the `at` of the first row to show."""
-
-    name = "since"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return UTC ISO 8601."""
-        text = str(value)
-        age = _AGE.fullmatch(text)
-        try:
-            if age:
-                return timestamp(int((time.time() - int(age[1]) * _SECONDS[age[2]]) * 1000))
-            moment = datetime.fromisoformat(text)
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-            return timestamp(int(moment.timestamp() * 1000))
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{text!r} is neither an age such as 30m, 12h or 7d nor a date such as 2026-01-31", param, ctx)
 
 
 @click.group()
@@ -56,10 +35,14 @@ def audit() -> None:
     """
 
 
+for command in (verify, export, prune):
+    audit.add_command(command)
+
+
 @audit.command()
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many rows.")
 @click.option("--denied", is_flag=True, help="Only what policy denied.")
-@click.option("--since", type=Since(), metavar="AGE|TIME", help="Only rows since then: 30m, 12h, 7d, or a date (UTC).")
+@click.option("--since", type=Moment(), metavar="AGE|TIME", help="Only rows since then: 30m, 12h, 7d, or a date (UTC).")
 @workspace_option(required=False)
 @click.option("--service", metavar="SERVICE", shell_complete=services, help="Only this service.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new rows as they come; with --json, one object a line.")
@@ -111,33 +94,6 @@ def show(context: Context, audit_id: str, as_json: bool) -> None:
       outloop audit show 7Q2M0ABC
     """
     record(context.records().get(audit_id), as_json)
-
-
-@audit.command()
-@json_flag
-@pass_context
-def verify(context: Context, as_json: bool) -> None:
-    """Tell whether any append was edited, removed, reordered or cut off; exit 1 if so.
-
-    \b
-    Example:
-      outloop audit verify
-    """
-    records = context.records()
-    with progress("verifying", records.appends()) as passed:
-        found = records.verify(passed)
-    bad = found.first_bad
-    if as_json:
-        where = bad and {"writer": bad.writer, "seq": bad.seq, "table": bad.table, "id": bad.id, "fault": bad.fault}
-        record({"ok": found.ok, "appends": found.rows, "writers": found.writers, "first_bad": where}, True)
-    elif bad is None:
-        click.echo(f"{found.rows} appends by {found.writers} writers: none edited, removed, reordered or cut off")
-    if bad is not None:
-        what = f"{bad.table} row {bad.id}, " if bad.id else ""
-        raise NoError(
-            f"the record is not whole: {what}append {bad.seq} of writer {bad.writer}: {bad.fault}",
-            "keep a copy of audit.db and audit.head as they are, and find out who can write to the home folder",
-        )
 
 
 @audit.command()

@@ -17,6 +17,7 @@ from outloop.store.home import Home
 if TYPE_CHECKING:
     from outloop.core.model import Service, Workspace
     from outloop.core.policy.catalogue import CatalogueEntry
+    from outloop.operator.attestation import Witnesses
     from outloop.store.approvals import ApprovalStore
     from outloop.store.audit import AuditWriter
     from outloop.store.keychain import Keychain
@@ -61,6 +62,16 @@ class Context:
         from outloop.store.keychain import Keychain
 
         return Keychain.open(self.home, self.state(), self.environ)
+
+    def witnesses(self) -> Witnesses:
+        """Whom the record can be held against. Nothing is chosen where the home was given no keychain."""
+        from outloop.operator.attestation import witnesses
+        from outloop.store.keychain import BACKEND_META, Keychain
+
+        def open_keychain() -> Keychain:
+            return Keychain.open(self.home, self.state(), self.environ, may_choose=False)
+
+        return witnesses(self.home, self.state().snapshot().meta.get(BACKEND_META), open_keychain, self.environ)
 
     @cache  # noqa: B019
     def audit(self) -> AuditWriter:

@@ -6,18 +6,22 @@ takes effect second, so that no switch is ever on without a row that says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from outloop.core.auth import Part
-from outloop.core.errors import KeychainError, KeyMissing, UsageError
+from outloop.core.errors import KeychainError, KeyMissing, OutloopError, UsageError
 from outloop.core.ledger import timestamp
 from outloop.core.secret import Secret
 from outloop.store.keychain import Keychain
 from outloop.store.state import KeyRecord, State, StateStore, key_taken
 
 Clock = Callable[[], float]
+# Stages of a rotation, in the detail of its events: a proof made between `begun` and one of the others counts for nothing.
+BEGUN, DONE, GIVEN_UP = "begun", "done", "given up"
+TICK_S = 0.002  # longer than the millisecond that ids and events are told apart by
 MASK = "••••••••"
 
 
@@ -25,7 +29,14 @@ class EventSink(Protocol):
     """Writes an event row and returns when it is on disk; raises AuditError when it is not."""
 
     def __call__(
-        self, kind: str, *, workspace: str, agent: str | None = None, service: str | None = None, key: str | None = None
+        self,
+        kind: str,
+        *,
+        workspace: str,
+        agent: str | None = None,
+        service: str | None = None,
+        key: str | None = None,
+        detail: str | None = None,
     ) -> None:
         """Write a row of that kind."""
         ...
@@ -93,6 +104,9 @@ class Keys:
         keychain = self._open_keychain()
         self._end_graces(keychain)
         self._refuse_shared(keychain, plan, parts, shared_ok)
+        stored = self._state.snapshot().keys.get((plan.workspace, plan.name))
+        if stored is not None:  # its value was lost; nobody uses what a proxy may still remember of it, once this is on record
+            self.switch(stored, False)
         self._record_event("key_added", workspace=plan.workspace, service=plan.service, key=plan.name)
         # The record first: of two commands that add one name, one stops here, before it overwrites the other's value.
         if (plan.workspace, plan.name) in self._state.snapshot().keys:
@@ -131,13 +145,16 @@ class Keys:
             before = {}
         if before.keys() == parts.keys() and all(before[name] == parts[name] for name in parts):
             raise UsageError("this is the value that is already stored", f"make a new one where {plan.title} gives out tokens")
-        self._record_event("key_rotated", workspace=plan.workspace, service=plan.service, key=plan.name)
-        if grace_s > 0:
-            keychain.rotate(plan.workspace, plan.name, parts)
-        else:
-            keychain.delete_previous(plan.workspace, plan.name)
-            keychain.set(plan.workspace, plan.name, parts)
-        self._state.rotate_key(plan.workspace, plan.name, self._now() + grace_s if before and grace_s > 0 else None)
+        self._record_stage(plan, BEGUN)
+        try:
+            self._replace(keychain, plan, parts, grace_s)
+            self._state.rotate_key(plan.workspace, plan.name, self._now() + grace_s if before and grace_s > 0 else None)
+        except OutloopError:
+            self._record_stage(plan, GIVEN_UP)
+            raise
+        # Whoever was decided upon before the state changed has an id of an earlier millisecond than the event that ends this.
+        time.sleep(TICK_S)
+        self._record_stage(plan, DONE)
         return keychain.label
 
     def remove(self, record: KeyRecord) -> None:
@@ -172,6 +189,16 @@ class Keys:
             for key, record in self._state.snapshot().keys.items()
             if workspace in (None, record.workspace)
         ]
+
+    def _record_stage(self, plan: KeyPlan, stage: str) -> None:
+        self._record_event("key_rotated", workspace=plan.workspace, service=plan.service, key=plan.name, detail=stage)
+
+    def _replace(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], grace_s: float) -> None:
+        if grace_s > 0:
+            keychain.rotate(plan.workspace, plan.name, parts)
+        else:
+            keychain.delete_previous(plan.workspace, plan.name)
+            keychain.set(plan.workspace, plan.name, parts)
 
     def _refuse_shared(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], shared_ok: bool) -> None:
         if shared_ok:

@@ -7,22 +7,26 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from outloop.core.approvals import Approval
-from outloop.core.errors import AuditError, UsageError
+from outloop.core.errors import AuditError, KeyMissing, OutloopError, UsageError
+from outloop.core.ledger import timestamp
 from outloop.core.model import Workspace
 from outloop.proxy.vault import Vault
+from outloop.store.anchor import renew
 from outloop.store.approvals import ApprovalStore
 from outloop.store.audit import AuditWriter
 from outloop.store.authority import Authority, ensure_authority
+from outloop.store.backends import EMBEDDED, Refusing, within
 from outloop.store.catalogue import load_catalogue
 from outloop.store.home import Home
-from outloop.store.keycache import KeyCache
-from outloop.store.keychain import Keychain
+from outloop.store.keycache import READ_LIMIT_S, KeyCache
+from outloop.store.keychain import BACKEND_META, Keychain
 from outloop.store.policies import PolicyStore
 from outloop.store.state import StateStore
 
@@ -48,6 +52,7 @@ class Runtime:
     audit: AuditWriter
     vault: Vault
     authority: Authority
+    open_keychain: Callable[[], Keychain]
     background: list[asyncio.Task[None]] = field(default_factory=list)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     loaded: Mapping[str, str] = field(default_factory=dict)
@@ -63,8 +68,12 @@ class Runtime:
         policy_store.load()
         audit = AuditWriter(home.audit_db, time.time)
         audit.start()
-        cache = KeyCache(lambda: Keychain.open(home, state, environ, may_choose=False))
-        return cls(home, state, ApprovalStore(home.state_db), policy_store, audit, Vault(cache), authority)
+
+        def open_keychain() -> Keychain:
+            return Keychain.open(home, state, environ, may_choose=False)
+
+        vault = Vault(KeyCache(open_keychain))
+        return cls(home, state, ApprovalStore(home.state_db), policy_store, audit, vault, authority, open_keychain)
 
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
@@ -98,16 +107,41 @@ class Runtime:
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload(), name="outloop SIGHUP"))
 
     def close(self) -> None:
-        """Stop what `watch` started, and write what is still to be written."""
+        """Stop what `watch` started, write what is still to be written, and anchor the record."""
         for task in self.background:
             task.cancel()
         self.state.unregister_proxy(os.getpid())
         self.approvals.close()
-        self.state.close()
         try:
             self.audit.close()
         except AuditError as error:
             logger.error("outloop: %s", error.message)
+        try:
+            self._anchor()
+        except OutloopError as error:
+            logger.error("outloop: %s (%s)", error.message, error.hint)
+        self.state.close()
+
+    def _anchor(self) -> None:
+        """Anchor the record in the keychain; what keeps it from that is an event. Waits no longer than a request would."""
+        state = self.state.snapshot()
+        if BACKEND_META not in state.meta:
+            return  # no key was ever stored here, and so there is no keychain
+        own = (self.audit.writer, self.audit.head)
+
+        def renewed() -> None:
+            with Refusing("the keychain"):
+                if state.meta[BACKEND_META] == EMBEDDED and state.keys and not self.home.keyring.exists():
+                    raise KeyMissing(f"{self.home.keyring} is gone", "restore it: it held the keys")  # and is not begun anew here
+                renew(self.home.audit_db, self.open_keychain(), timestamp(clock_ms()), own)
+
+        try:
+            within(READ_LIMIT_S, renewed, "the keychain")
+        except OutloopError as error:
+            logger.error("outloop: the record was not anchored in the keychain: %s (%s)", error.message, error.hint)
+            if self.home.audit_db.exists():  # one that was deleted is not to be begun anew for that
+                with closing(AuditWriter(self.home.audit_db, time.time)) as audit:
+                    audit.append_now(audit.event("record_not_anchored", detail=error.message))
 
     async def _reloading(self) -> None:
         while True:

@@ -14,6 +14,8 @@ from outloop.store.heads import Head, HeadFile
 from outloop.store.schema import explain, open_for_writing
 
 CHECKPOINT_ROWS = 1000
+PAGE_BYTES = 4096
+LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
 _INSERTS = {
     table: f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))}, ?, ?, ?)"  # noqa: S608  (our own names)
@@ -49,12 +51,18 @@ class Appender:
         self._is_gone = False
         self._db = open_for_writing(path, busy_timeout_s)
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
+        self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}")  # once a reader that let it grow has gone
         try:
             self._heads = HeadFile(head_path(path), writer)
             self._files = self._identity()
         except OSError as error:
             self._db.close()
             raise AuditError(*explain(error, head_path(path))) from error
+
+    @property
+    def head(self) -> Head:
+        """The last append, as this process remembers it."""
+        return self._head
 
     def append(self, rows: Sequence[Row]) -> None:
         """Put *rows* on disk, all or none. Decisions must come before their outcomes, here or in an earlier call.
@@ -80,13 +88,20 @@ class Appender:
             raise self._gone()
         self._since_checkpoint += len(rows)
 
-    def checkpoint(self) -> None:
-        """Move committed rows from the write-ahead log to the database file, when enough of them have gathered."""
+    def checkpoint(self) -> int:
+        """Move committed rows from the write-ahead log to the database file, when enough of them have gathered.
+
+        Return how many bytes of the log could not be moved, if they are more than LOG_LIMIT_BYTES: as long as anybody reads at an
+        earlier state of the record, the log only grows.
+        """
         if self._since_checkpoint >= CHECKPOINT_ROWS:
             # The rows are safe where they are: a checkpoint that fails is tried again with the next ones.
             with contextlib.suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                _, pages, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 self._since_checkpoint = 0
+                held_bytes: int = (pages - moved) * PAGE_BYTES
+                return held_bytes if held_bytes > LOG_LIMIT_BYTES else 0
+        return 0
 
     def close(self) -> None:
         """Close the files."""

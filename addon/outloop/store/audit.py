@@ -15,6 +15,7 @@ from threading import Lock, Thread
 from outloop.core.errors import AuditError
 from outloop.core.ledger import EventRow, Row, UlidFactory, timestamp
 from outloop.store.appender import Appender, RowRefused
+from outloop.store.heads import Head
 
 BATCH_ROWS = 500
 QUEUE_ROWS = 10_000
@@ -39,7 +40,8 @@ class _Waiting:
 class AuditWriter:
     """Appends to the record at *path*; `clock` returns seconds since 1970, as time.time does; `randomness(n)` n random bytes.
 
-    Starts with the first row, or with `start`, which raises where the record cannot be had. `ids` makes row ids that rise.
+    Starts with the first row, or with `start`, which raises where the record cannot be had. `ids` makes row ids that rise; once
+    it is closed, `head` is the end of its chain.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class AuditWriter:
         self.writer = self.ids.next()
         self.lost = 0
         self.problem: AuditError | None = None
+        self.head = Head()
         self._path = path
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
@@ -63,6 +66,7 @@ class AuditWriter:
         self._lock = Lock()
         self._thread: Thread | None = None
         self._is_over = False
+        self._is_log_reported = False
 
     @property
     def healthy(self) -> bool:
@@ -164,12 +168,20 @@ class AuditWriter:
                 self._in_hand, is_stopping = self._next_batch()
                 self._write(appender, self._in_hand)
                 self._in_hand = []
-                appender.checkpoint()
+                self._report_log(appender.checkpoint())
         finally:
             # Also after an error nobody foresaw: whoever waits, or comes later, is refused instead of left waiting.
             self._is_over = True
             self._refuse([*self._in_hand, *self._drained()])
+            self.head = appender.head
             appender.close()
+
+    def _report_log(self, held_bytes: int) -> None:
+        """Record, once in the life of a process, that a reader keeps the write-ahead log from being emptied."""
+        if held_bytes and not self._is_log_reported:
+            self._is_log_reported = True
+            size = f"{held_bytes // 1_000_000} MB of the write-ahead log wait for a program that has read in audit.db for long"
+            self.append(self.event("record_log_grows", detail=f"{size}: `fuser` names it"))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         batch: list[_Waiting] = []

@@ -32,6 +32,8 @@ OS_KEYCHAINS: Mapping[str, str] = {
     "keyring.backends.libsecret.Keyring": "the Secret Service (desktop keyring, by libsecret)",
     "keyring.backends.kwallet.DBusKeyring": "KWallet",
 }
+# Two ways to one and the same keychain.
+ALIKE = frozenset({"keyring.backends.SecretService.Keyring", "keyring.backends.libsecret.Keyring"})
 # Long enough for a person to type the password that a locked desktop keyring asks for.
 PROBE_LIMIT_S = 60.0
 
@@ -105,7 +107,7 @@ def choose(service: str, environ: Mapping[str, str], folder: Path, limit_s: floa
         raise UsageError(f"OUTLOOP_KEYRING is {wanted!r}", "`file` is the one value it takes; unset it to use the OS keychain")
     named = environ.get("PYTHON_KEYRING_BACKEND", "")
     if not named:
-        candidates = within(limit_s, lambda: _by_priority(folder), "the keychain")
+        candidates = within(limit_s, viable, "the keychain")
         return next((name for name in candidates if _works(name, service, folder, limit_s)), EMBEDDED)
     if named not in OS_KEYCHAINS:
         raise UsageError(
@@ -118,6 +120,17 @@ def choose(service: str, environ: Mapping[str, str], folder: Path, limit_s: floa
             "unlock it, unset the variable, or set OUTLOOP_KEYRING=file to keep keys in an encrypted file",
         )
     return named
+
+
+def viable() -> list[str]:
+    """Return the names of the OS keychains that keyring deems viable here, best first. Looking may speak to D-Bus."""
+    ranked: list[tuple[float, str]] = []
+    for name in OS_KEYCHAINS:
+        module, _, attribute = name.rpartition(".")
+        backend = getattr(import_module(module), attribute)
+        if backend.viable:
+            ranked.append((backend.priority, name))
+    return [name for _, name in sorted(ranked, reverse=True)]
 
 
 def within(limit_s: float, call: Callable[[], Result], what: str) -> Result:
@@ -146,17 +159,6 @@ def within(limit_s: float, call: Callable[[], Result], what: str) -> Result:
 
 
 _OTHER_HOME = "restore state.db, or set OUTLOOP_HOME to another folder"
-
-
-def _by_priority(folder: Path) -> list[str]:
-    """The OS keychains that keyring deems viable here, best first. Looking may speak to D-Bus."""
-    ranked: list[tuple[float, str]] = []
-    for name in OS_KEYCHAINS:
-        module, _, attribute = name.rpartition(".")
-        backend = getattr(import_module(module), attribute)
-        if backend.viable:
-            ranked.append((backend.priority, name))
-    return [name for _, name in sorted(ranked, reverse=True)]
 
 
 def _works(name: str, service: str, folder: Path, limit_s: float) -> bool:

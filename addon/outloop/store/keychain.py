@@ -1,7 +1,8 @@
 """The keychain of a home: where keys' values live, and the one room that asks for them by name.
 
 An entry's service is `Home.keychain_service`; its user is ``<workspace>/<key>``, with ``#previous`` for the value before the
-last rotation. A key of the single part ``token`` is stored as its text, every other key as one JSON object.
+last rotation. A key of the single part ``token`` is stored as its text, every other key as one JSON object. What Outloop keeps
+for itself has a user that begins with ``#``, which no workspace does.
 """
 
 from __future__ import annotations
@@ -95,6 +96,15 @@ class Keychain:
     def delete_previous(self, workspace: str, key: str) -> None:
         """Delete the parts from before the last rotation, if there are any."""
         self._delete(_user(workspace, key) + PREVIOUS)
+
+    def own(self, name: str) -> Secret | None:
+        """Return what Outloop keeps for itself under *name*, or None."""
+        text = self._text(f"#{name}")
+        return None if text is None else Secret(text.encode())
+
+    def keep_own(self, name: str, value: Secret) -> None:
+        """Keep something of Outloop's own under *name*, outside the space of keys."""
+        self._store(f"#{name}", value.reveal().decode())
 
     def _text(self, user: str) -> str | None:
         with Refusing(self.label):

@@ -17,11 +17,12 @@ from outloop.core.ledger import COLUMNS, Value
 from outloop.store.appender import head_path
 from outloop.store.heads import Head, read_heads
 from outloop.store.schema import explain, open_for_reading, unreadable
-from outloop.store.verification import Verification, joined, verify_chains, verify_missing, writers_of
+from outloop.store.verification import Verification, joined, verify_chains, verify_checkpoints, verify_missing, writers_of
 from outloop.store.verifiers import processes_for, verify_with
 
 ULID_LENGTH = 26
 SHORT_ID_LENGTH = 8
+PAGE_ROWS = 1000
 OUTCOME_POLL_S = 0.02
 FOLLOW_POLL_S = 0.25
 FOLLOW_PATIENCE_POLLS = 8
@@ -51,19 +52,43 @@ _AFTER_EVERY_ID = "~"
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which rows of the view `audit` to read; `since` is the earliest `at`, UTC ISO 8601."""
+    """Which rows of the view `audit` to read; from the `at` *since* (UTC ISO 8601) on, and before *until*."""
 
     workspace: str | None = None
     service: str | None = None
     denied: bool = False
     since: str | None = None
+    until: str | None = None
 
     def where(self) -> tuple[str, list[str]]:
         """Return the SQL condition and its parameters."""
-        tests = {"workspace = ?": self.workspace, "service = ?": self.service, "at >= ?": self.since}
+        tests = {"workspace = ?": self.workspace, "service = ?": self.service, "at >= ?": self.since, "at < ?": self.until}
         chosen = {test: value for test, value in tests.items() if value is not None}
         denied = ["decision = 'deny'"] if self.denied else []
         return " AND ".join([*chosen, *denied]) or "1", list(chosen.values())
+
+
+# In the order of the view.
+VIEW_COLUMNS = (
+    *(
+        "id",
+        "at",
+        "workspace",
+        "agent",
+        "service",
+        "key",
+        "method",
+        "scheme",
+        "host",
+        "port",
+        "path",
+        "decision",
+        "reason",
+        "rule",
+    ),
+    *("runtime_mode", "proof", "approval", "status", "stripped", "scrubbed", "secret_exposed", "request_bytes", "response_bytes"),
+    *("duration_ms", "upstream_ms", "error", "policy", "session", "hash"),
+)
 
 
 class Records:
@@ -82,6 +107,20 @@ class Records:
             sql = f"SELECT * FROM audit WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608  (values are parameters)
             newest_first: list[Record] = list(db.query(sql, [*parameters, limit]))
         return newest_first[::-1]
+
+    def each(self, filters: Filters) -> Iterator[Record]:
+        """Yield the rows of the view `audit` that pass *filters*, by id: all that are there when it begins, and few at a time.
+
+        No read transaction outlives a page: however slowly the rows are taken, the write-ahead log does not grow for it.
+        """
+        condition, parameters = filters.where()
+        page = f"SELECT * FROM audit WHERE id > ? AND id <= ? AND {condition} ORDER BY id LIMIT {PAGE_ROWS}"  # noqa: S608
+        with self._open() as db:
+            (last,) = db.execute("SELECT max(id) FROM decisions").fetchone()
+            after = ""
+            while rows := list(db.query(page, [after, last, *parameters])):
+                yield from rows
+                after = rows[-1]["id"]
 
     def ends(self) -> dict[str, int]:
         """Return each writer's last place in its chain of decisions: where `follow` is to begin."""
@@ -177,7 +216,7 @@ class Records:
                     found = verify_chains(db, writers, heads, passed)
                 else:
                     found = verify_with(processes, self._path, writers, heads, passed)
-                return joined([found, verify_missing(heads, writers)])
+                return joined([found, verify_missing(heads, writers), verify_checkpoints(db)])
         except OSError as error:
             raise AuditError(*explain(error, head_path(self._path))) from error
 

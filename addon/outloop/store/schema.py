@@ -13,7 +13,8 @@ from sqlite_utils.db import Database
 from sqlite_utils.migrations import Migrations
 
 from outloop.core.errors import AuditError, OutloopError, UsageError
-from outloop.store.views import CLAIMS, READING, VIEWS
+from outloop.core.ledger import COLUMNS
+from outloop.store.views import CLAIMS, READING, ROTATIONS_END, VIEWS
 
 PRIVATE = 0o600
 WAL_RETRY_S = 0.01
@@ -21,8 +22,11 @@ WAL_RETRY_S = 0.01
 migrations = Migrations("outloop-audit")
 RECORD = "0001_record"
 CLAIMS_LAPSE = "0002_claims_lapse"
+CHECKPOINTS = "0003_checkpoints"
 READ_AT_ONCE = "0004_read_at_once"
-KNOWN = frozenset({RECORD, CLAIMS_LAPSE, READ_AT_ONCE})
+KNOWN = frozenset({RECORD, CLAIMS_LAPSE, CHECKPOINTS, READ_AT_ONCE})
+# What a reader cannot do without; a record without the later steps is read as it is, until a writer brings it up to date.
+READABLE = frozenset({RECORD, CLAIMS_LAPSE})
 
 # WITHOUT ROWID: ids rise, so rows land at the end, and there is no rowid by which INSERT OR REPLACE could aim at a row.
 _TABLES = """
@@ -69,6 +73,38 @@ CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
 """
 
 
+# A checkpoint says of one writer that its appends from_seq to to_seq were pruned, and what hash the last of them had: there the
+# chain goes on. It is written, with `hash` still on record, in the transaction that deletes them. The trigger lets go of what a
+# checkpoint covers and of nothing else: at no moment is the record without it, not even for the process that prunes.
+_CHECKPOINTS = """
+CREATE TABLE checkpoints (
+    number INTEGER PRIMARY KEY NOT NULL, at TEXT NOT NULL, made_by TEXT NOT NULL, cutoff TEXT NOT NULL,
+    writer TEXT NOT NULL, from_seq INTEGER NOT NULL CHECK (from_seq > 0), to_seq INTEGER NOT NULL CHECK (to_seq >= from_seq),
+    hash TEXT NOT NULL, removed INTEGER NOT NULL, signer TEXT NOT NULL, signature TEXT NOT NULL
+);
+CREATE INDEX checkpoints_chain ON checkpoints (writer, from_seq, to_seq);
+CREATE TRIGGER checkpoints_no_update BEFORE UPDATE ON checkpoints
+    BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+CREATE TRIGGER checkpoints_no_delete BEFORE DELETE ON checkpoints
+    BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+CREATE TRIGGER checkpoints_no_replace BEFORE INSERT ON checkpoints
+    WHEN EXISTS (SELECT 1 FROM checkpoints WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+CREATE TRIGGER checkpoints_end_on_record BEFORE INSERT ON checkpoints
+    WHEN NOT EXISTS (SELECT 1 FROM decisions WHERE writer = NEW.writer AND seq = NEW.to_seq AND hash = NEW.hash)
+     AND NOT EXISTS (SELECT 1 FROM outcomes WHERE writer = NEW.writer AND seq = NEW.to_seq AND hash = NEW.hash)
+     AND NOT EXISTS (SELECT 1 FROM events WHERE writer = NEW.writer AND seq = NEW.to_seq AND hash = NEW.hash)
+     AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE writer = NEW.writer AND to_seq = NEW.to_seq AND hash = NEW.hash)
+    BEGIN SELECT RAISE(ABORT, 'a checkpoint ends with an append that is on record'); END;
+"""
+_PRUNABLE = """
+DROP TRIGGER {table}_no_delete;
+CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
+    WHEN NOT EXISTS (SELECT 1 FROM checkpoints WHERE writer = OLD.writer AND from_seq <= OLD.seq AND to_seq >= OLD.seq)
+    BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+"""
+
+
 @migrations(name=RECORD)
 def _record(db: Database) -> None:
     db.executescript(_TABLES)
@@ -80,6 +116,14 @@ def _record(db: Database) -> None:
 @migrations(name=CLAIMS_LAPSE)
 def _claims_lapse(db: Database) -> None:
     db.executescript(CLAIMS)
+
+
+@migrations(name=CHECKPOINTS)
+def _checkpoints(db: Database) -> None:
+    db.executescript(_CHECKPOINTS)
+    for table in COLUMNS:
+        db.executescript(_PRUNABLE.format(table=table))
+    db.executescript(ROTATIONS_END)
 
 
 @migrations(name=READ_AT_ONCE)
@@ -96,6 +140,8 @@ def open_for_writing(path: Path, busy_timeout_s: float) -> Database:
         _make_private(path)
         db = _database(f"file:{quote(os.fspath(path))}?mode=rw", busy_timeout_s)
         try:
+            # Of effect on a new file alone: there, pages that a prune empties are given back a few at a time.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _enable_wal(db, busy_timeout_s)
             _refuse_newer(db, path)
             if migrations.pending(db):
@@ -121,7 +167,7 @@ def open_for_reading(path: Path, busy_timeout_s: float = 5.0) -> Database:
             # A record edited from outside may hold bytes that are not UTF-8: they are shown escaped, and fail their hash.
             db.conn.text_factory = _lenient_text
             _refuse_newer(db, path)
-            if migrations.pending(db):
+            if READABLE - {step.name for step in migrations.applied(db)}:
                 raise UsageError(
                     f"{path} is not a finished audit record", "start the proxy once: it brings the record up to date"
                 )
@@ -149,6 +195,8 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> tuple[str, str]:
         return f"another process has held {path} locked for too long", "find it with `fuser` or `lsof`, and end its transaction"
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {path} is full", "free some space: no request is let through until rows can be written"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"{path} cannot be read or written: {str(error).lower()}", "look at the disk: it fails, is full or over its quota"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) or isinstance(error, PermissionError):
         return f"{path} cannot be opened or written", "it must be writable by the user who runs Outloop, and so must its folder"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from sqlite_utils.db import Database
 
 from outloop.core.ledger import COLUMNS, FIRST_HASH
+from outloop.store.checkpoints import Gaps
 from outloop.store.heads import Head
 
 PROGRESS_APPENDS = 5000
@@ -22,27 +25,46 @@ _SPELL = json.JSONEncoder(separators=(",", ":")).encode
 _NULL_AT_THE_END = b",null]"
 
 
-def read_whole(db: Database, writer: object, anchor: Head, passed: Callable[[int], None]) -> Head | None:
-    """Return the last append of *writer* if each follows the one before it, matches its hash, and *anchor* is among them.
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A chain as it was read: how many appends of it there are, and its end, be that pruned."""
+
+    rows: int
+    last: Head
+
+
+def read_whole(db: Database, writer: object, anchor: Head, gaps: Gaps, passed: Callable[[int], None]) -> Whole | None:
+    """Return *writer*'s chain if each append follows the one before it, or one of *gaps*, matches its hash, and *anchor* is met.
 
     None when any of that cannot be said. *passed* is called with a number of appends now and then.
     """
-    seq, previous, anchored = 0, bytes.fromhex(FIRST_HASH), anchor.seq == 0
+    rows, seq, previous, anchored = 0, 0, bytes.fromhex(FIRST_HASH), anchor.seq == 0
     try:
         for place, digest, spelled in _spelled(db, writer):
+            rows += 1
             if place != (seq := seq + 1):
-                return None
+                last = gaps.after(Head(seq - 1, previous.hex()), place if isinstance(place, int) else 0)
+                if place != last.seq + 1 or _contradicts(anchor, last):
+                    return None
+                anchored = anchored or seq <= anchor.seq <= last.seq
+                seq, previous = last.seq + 1, bytes.fromhex(last.hash)
             previous = hashlib.sha256(previous + spelled).digest()
             if previous.hex() != digest:
                 return None
             if place == anchor.seq:
                 anchored = digest == anchor.hash
-            if place % PROGRESS_APPENDS == 0:
+            if rows % PROGRESS_APPENDS == 0:
                 passed(PROGRESS_APPENDS)
     except (sqlite3.OperationalError, TypeError, ValueError):  # a value of a kind that is never written, a blob say
         return None
-    passed(seq % PROGRESS_APPENDS)
-    return Head(seq, previous.hex()) if anchored else None
+    passed(rows % PROGRESS_APPENDS)
+    last = gaps.after(Head(seq, previous.hex()), math.inf)
+    is_met = anchored or (seq < anchor.seq <= last.seq and not _contradicts(anchor, last))
+    return Whole(rows, last) if is_met else None
+
+
+def _contradicts(anchor: Head, last: Head) -> bool:
+    return anchor.seq == last.seq and anchor.hash != last.hash
 
 
 def _spelled(db: Database, writer: object) -> Iterator[tuple[object, object, bytes]]:

@@ -70,8 +70,13 @@ CREATE TRIGGER approvals_end_with_their_agent AFTER UPDATE OF revoked_at ON agen
     BEGIN DELETE FROM approvals WHERE workspace = NEW.workspace AND agent = NEW.name; END;
 """
 
+# How far a collector has got each writer's chain: rows leave the record for it from there on.
+_DELIVERIES = """
+CREATE TABLE deliveries (target TEXT NOT NULL, writer TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (target, writer));
+"""
+
 # Step N brings a file from version N-1 to N. A step that has been released is never edited.
-MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS)
+MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DELIVERIES)
 
 
 def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:

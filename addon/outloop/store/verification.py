@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlite_utils.db import Database
 
 from outloop.core.ledger import COLUMNS, Value, canonical_bytes, chain
+from outloop.store.checkpoints import Checkpoint, Gaps, gaps_by_writer, missing, read_checkpoints
 from outloop.store.heads import Head
-from outloop.store.spelling import read_whole
+from outloop.store.spelling import Whole, read_whole
 
 # Every writer by one index look-up each, however many rows it has (a loose index scan).
 _WRITERS = """
@@ -34,11 +36,17 @@ class BadAppend:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How many appends of how many writers were read, and the first bad one, in order of writers' starts."""
+    """How many appends of how many writers were read, and the first bad one, in order of writers' starts.
+
+    `checkpoints` says what was pruned; whether they are signed is not asked here, for that takes the keychain. `ends` holds the
+    end of each writer's chain.
+    """
 
     rows: int
     writers: int
     first_bad: BadAppend | None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    ends: Mapping[str, Head] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -56,8 +64,9 @@ class _Append:
 
 
 def writers_of(db: Database) -> list[object]:
-    """Return everyone who has appended to *db*, each by what stands in the column `writer`."""
-    found = {row[0] for table in COLUMNS for row in db.execute(_WRITERS.format(table=table))}
+    """Return everyone who has appended to *db*, also those of whom all is pruned, each by what stands in the column `writer`."""
+    tables = [*COLUMNS, *(["checkpoints"] if db["checkpoints"].exists() else [])]
+    found = {row[0] for table in tables for row in db.execute(_WRITERS.format(table=table))}
     return sorted(found, key=str)
 
 
@@ -70,25 +79,37 @@ def verify_chains(
     """
     rows = count = 0
     faults: list[BadAppend] = []
+    ends: dict[str, Head] = {}
+    gaps = gaps_by_writer(read_checkpoints(db))
     for writer in writers:
-        count += 1
-        anchor = heads.get(str(writer))
-        whole = read_whole(db, writer, anchor, passed) if anchor else None
+        name = str(writer)
+        anchor, pruned = heads.get(name), gaps.get(name, Gaps())
+        whole = read_whole(db, writer, anchor, pruned, passed) if anchor else None
         if whole is None:
-            chained = _Chain(str(writer), anchor)
+            chained = _Chain(name, anchor, pruned)
             for append in heapq.merge(*(_appends(db, table, writer) for table in COLUMNS), key=_place):
                 chained.add(append)
-            chained.end()
+            whole = chained.end()
             faults += [chained.fault] if chained.fault else []
-        rows += chained.rows if whole is None else whole.seq
-    return Verification(rows, count, min(faults, key=_writer, default=None))
+        rows += whole.rows
+        count += whole.rows > 0
+        ends[name] = whole.last
+    return Verification(rows, count, min(faults, key=_writer, default=None), ends=ends)
 
 
 def verify_missing(heads: Mapping[str, Head], writers: Iterable[object]) -> Verification:
     """Verify those who have a head and are not among *writers*: they may only have begun."""
-    missing = heads.keys() - {str(writer) for writer in writers}
-    faults = [BadAppend(writer, 1, f"appends 1 to {heads[writer].seq} are gone") for writer in missing if heads[writer].seq]
+    unseen = heads.keys() - {str(writer) for writer in writers}
+    faults = [BadAppend(writer, 1, f"appends 1 to {heads[writer].seq} are gone") for writer in unseen if heads[writer].seq]
     return Verification(0, 0, min(faults, key=_writer, default=None))
+
+
+def verify_checkpoints(db: Database) -> Verification:
+    """Return the checkpoints of *db*, and verify that none is missing in between."""
+    checkpoints = read_checkpoints(db)
+    number = missing(checkpoints)
+    fault = None if number is None else BadAppend("", number, f"checkpoint {number} is gone")
+    return Verification(0, 0, fault, checkpoints)
 
 
 def joined(parts: Iterable[Verification]) -> Verification:
@@ -96,15 +117,18 @@ def joined(parts: Iterable[Verification]) -> Verification:
     found = list(parts)
     faults = [part.first_bad for part in found if part.first_bad]
     total = sum(part.rows for part in found), sum(part.writers for part in found)
-    return Verification(*total, min(faults, key=_writer, default=None))
+    checkpoints = tuple(checkpoint for part in found for checkpoint in part.checkpoints)
+    ends = {writer: end for part in found for writer, end in part.ends.items()}
+    return Verification(*total, min(faults, key=_writer, default=None), checkpoints, ends)
 
 
 class _Chain:
     """One writer's appends, read in order; `fault` is the first thing that is wrong."""
 
-    def __init__(self, writer: str, anchor: Head | None) -> None:
+    def __init__(self, writer: str, anchor: Head | None, gaps: Gaps) -> None:
         self._writer = writer
         self._anchor = anchor
+        self._gaps = gaps
         self._last = Head()
         self.rows = 0
         self.fault: BadAppend | None = None
@@ -112,21 +136,34 @@ class _Chain:
     def add(self, append: _Append) -> None:
         self.rows += 1
         if self.fault is None:
-            self.fault = self._check(append)
+            self.fault = self._pass_gap(append.seq) or self._check(append)
         self._last = Head(append.seq, append.hash)
 
-    def end(self) -> None:
+    def end(self) -> Whole:
+        """Return what was read, once there is no more."""
+        self.fault = self.fault or self._pass_gap(math.inf)
         if self.fault is None and self._anchor is None:
             unknown = "the file of heads does not know this writer: rows may have been cut off"
             self.fault = BadAppend(self._writer, self._last.seq, unknown)
         elif self.fault is None and self._anchor and self._anchor.seq > self._last.seq:
             gone = f"appends {self._last.seq + 1} to {self._anchor.seq} are gone: cut off, or lost with the machine's power"
             self.fault = BadAppend(self._writer, self._last.seq + 1, gone)
+        return Whole(self.rows, self._last)
+
+    def _pass_gap(self, until: float) -> BadAppend | None:
+        """Go on where what was pruned before the append *until* ends."""
+        if until == self._last.seq + 1:
+            return None
+        self._last = self._gaps.after(self._last, until)
+        if self._anchor and self._anchor.seq == self._last.seq and self._anchor.hash != self._last.hash:
+            rewritten = "rewritten: what was pruned does not end as the file of heads says"
+            return BadAppend(self._writer, self._last.seq, rewritten)
+        return None
 
     def _check(self, append: _Append) -> BadAppend | None:
         expected = self._last.seq + 1
         if append.seq > expected:
-            return BadAppend(self._writer, expected, "removed: the next one on record follows a gap")
+            return BadAppend(self._writer, expected, "removed: the next one follows a gap that no checkpoint explains")
         if append.seq < expected:
             return self._bad(append, "added: its place in the chain is taken")
         try:

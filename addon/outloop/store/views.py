@@ -141,6 +141,66 @@ SELECT workspace, service, access, CASE WHEN why IS NULL THEN 'verified' ELSE 'n
 FROM reasoned;
 """
 
+# A rotation is an event before the value changes (detail `begun`) and one after it: a proof in between may have used either
+# value. Events of earlier versions have no detail, and are the whole rotation.
+ROTATIONS_END = """
+DROP VIEW claims;
+CREATE VIEW claims AS
+WITH
+proofs AS (SELECT * FROM audit WHERE proof = 1 AND workspace IS NOT NULL AND service IS NOT NULL),
+answered AS (
+    SELECT workspace, service, runtime_mode AS access, agent, key, at, status, reason, secret_exposed, policy, max(id) AS audit_id
+    FROM proofs WHERE decision = 'allow' AND status IS NOT NULL GROUP BY workspace, service, runtime_mode),
+tried AS (
+    SELECT workspace, service, runtime_mode AS access, decision, reason, max(id) FROM proofs
+    GROUP BY workspace, service, runtime_mode),
+replaced AS (
+    SELECT workspace, key, kind, detail, max(id) AS id FROM events
+    WHERE kind IN ('key_added', 'key_rotated', 'key_removed') GROUP BY workspace, key),
+switched AS (
+    SELECT workspace, key, kind, max(id) FROM events
+    WHERE kind IN ('key_added', 'key_enabled', 'key_disabled', 'key_removed') GROUP BY workspace, key),
+judged AS (
+    SELECT a.*, r.kind AS replacement, r.detail AS stage, s.kind AS switch, (
+        SELECT policy FROM (
+            SELECT * FROM (
+                SELECT id, policy FROM decisions WHERE workspace = a.workspace AND policy IS NOT NULL ORDER BY id DESC LIMIT 1)
+            UNION ALL
+            SELECT * FROM (
+                SELECT id, detail FROM events WHERE kind = 'policy_loaded' AND workspace = a.workspace ORDER BY id DESC LIMIT 1))
+        ORDER BY id DESC LIMIT 1) AS in_force
+    FROM answered a
+    LEFT JOIN replaced r ON r.workspace = a.workspace AND r.key = a.key AND (r.id > a.audit_id OR r.detail IS 'begun')
+    LEFT JOIN switched s ON s.workspace = a.workspace AND s.key = a.key),
+known AS (
+    SELECT workspace, service FROM decisions WHERE workspace IS NOT NULL AND service IS NOT NULL
+    UNION SELECT workspace, service FROM events WHERE workspace IS NOT NULL AND service IS NOT NULL),
+accesses AS (SELECT 'read' AS access UNION ALL SELECT 'write'),
+reasoned AS (
+    SELECT k.workspace, k.service, x.access, j.audit_id, j.at, j.agent,
+        CASE
+            WHEN j.audit_id IS NULL AND t.access IS NULL THEN 'no proof has run'
+            WHEN j.audit_id IS NULL AND t.decision = 'deny' THEN 'the last proof was denied: ' || t.reason
+            WHEN j.audit_id IS NULL THEN 'the last proof has no answer on record'
+            WHEN j.status NOT BETWEEN 200 AND 299 OR j.reason <> 'OK'
+                THEN 'the last proof was answered ' || j.status || ': ' || j.reason
+            WHEN j.secret_exposed = 1 THEN 'the last proof exposed a secret'
+            WHEN j.secret_exposed IS NULL THEN 'exposure could not be measured in the last proof'
+            WHEN j.replacement = 'key_removed' THEN 'the key was removed since the last proof'
+            WHEN j.stage = 'begun' THEN 'a rotation of the key was begun and not finished'
+            WHEN j.replacement IS NOT NULL THEN 'the key was replaced since the last proof'
+            WHEN j.in_force IS NOT j.policy THEN 'the policy was changed since the last proof'
+            WHEN j.switch IN ('key_added', 'key_disabled', 'key_removed') THEN 'runtime access is off'
+        END AS why
+    FROM known k CROSS JOIN accesses x
+    LEFT JOIN judged j ON j.workspace = k.workspace AND j.service = k.service AND j.access = x.access
+    LEFT JOIN tried t ON t.workspace = k.workspace AND t.service = k.service AND t.access = x.access)
+SELECT workspace, service, access, CASE WHEN why IS NULL THEN 'verified' ELSE 'not claimed' END AS claim,
+    CASE WHEN why IS NULL THEN audit_id END AS audit_id, CASE WHEN why IS NULL THEN at END AS at,
+    CASE WHEN why IS NULL THEN agent END AS agent, why
+FROM reasoned;
+"""
+
 # The same views as before, read with fewer looks: a key's or an agent's rows are counted without their outcomes (a join costs a
 # microsecond a row), and what waited for the operator is found through an index that holds those rows alone.
 READING = """

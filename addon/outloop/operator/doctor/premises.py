@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from outloop.core.model import Service, Workspace
+from outloop.operator.attestation import Witnesses, witnesses
 from outloop.operator.call import Listener
 from outloop.operator.policy_files import PolicyFiles
 from outloop.operator.route import find_listener
 from outloop.store.home import Home
-from outloop.store.keychain import Keychain
+from outloop.store.keychain import BACKEND_META, Keychain
 from outloop.store.overview import Overview
 from outloop.store.records import Records
 from outloop.store.state import KeyRecord, ProxyRecord, State
@@ -50,6 +51,11 @@ class Premises:
     def records(self) -> Records:
         """The record, row by row."""
         return Records(self.home.audit_db)
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """Whom the record can be held against."""
+        return witnesses(self.home, self.state.meta.get(BACKEND_META), self.open_keychain, self.environ)
 
     @property
     def services(self) -> Iterator[tuple[Workspace, Service]]:
