@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from outloop.core.auth.base import Parts
+from outloop.core.auth import MINTED, Parts
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing
 from outloop.core.exposure import Needles
 from outloop.core.model import Service, Workspace
 from outloop.core.scrub import ScrubSet, scrub
 from outloop.core.secret import Secret
+from outloop.proxy.minted import MintedTokens
 from outloop.store.keycache import KeyCache, LoadedKey
 from outloop.store.state import KeyRecord, State
 
 SECRET_BYTES = 8  # the shortest that `outloop key add` takes
+
+
+# Of each key: the token to use, and all that may come back.
+Tokens = Mapping[str, tuple[Secret | None, tuple[Secret, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +31,31 @@ class Opened:
     scrub_set: ScrubSet
     needles: Needles
 
+    def with_signatures(self, signatures: Sequence[Secret]) -> Opened:
+        """Return the same for one exchange whose request bears *signatures*."""
+        if not signatures:
+            return self
+        return Opened(self.parts, self.scrub_set.with_signatures(signatures), self.needles.with_signatures(signatures))
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     digest: str
     loaded: Mapping[str, LoadedKey]
     in_grace: frozenset[str]
+    minted: Tokens
     opened: Opened
 
-    def stands_for(self, digest: str, loaded: Mapping[str, LoadedKey], in_grace: frozenset[str]) -> bool:
+    def stands_for(self, digest: str, loaded: Mapping[str, LoadedKey], in_grace: frozenset[str], minted: Tokens) -> bool:
         same_keys = self.loaded.keys() == loaded.keys() and all(self.loaded[name] is key for name, key in loaded.items())
-        return same_keys and self.digest == digest and self.in_grace == in_grace
+        return same_keys and self.digest == digest and self.in_grace == in_grace and self.minted == minted
 
 
 class Vault:
     """Opens workspaces' keys through the cache, and compiles each set of values once."""
 
     def __init__(self, cache: KeyCache) -> None:
+        self.tokens = MintedTokens()
         self._cache = cache
         self._kept: dict[str, _Kept] = {}
 
@@ -63,6 +76,19 @@ class Vault:
             if isinstance(found, LoadedKey):
                 loaded[name] = found
         return await self._compiled(workspace, records, loaded, now)
+
+    async def reread(self, workspace: Workspace, key: str, state: State) -> Parts:
+        """Return the parts of *key* as the keychain has them now. Raises KeyMissing or KeyLocked."""
+        self._cache.forget(workspace.name, key)
+        records = [record for record in state.keys.values() if record.workspace == workspace.name and record.runtime_access]
+        found = (await self._cache.load(records)).get((workspace.name, key), KeyMissing(f"key {key} is not stored"))
+        if isinstance(found, KeychainError):
+            raise found
+        return found.parts
+
+    async def renew(self, record: KeyRecord, before: Parts, parts: Parts) -> None:
+        """Store *parts* for *before* in the keychain. Raises KeyMissing, KeyLocked and KeyReplaced."""
+        await self._cache.renew(record, before, parts)
 
     def peek(self, workspace: str) -> Opened | None:
         """Return what was opened last, without touching the keychain."""
@@ -90,8 +116,12 @@ class Vault:
         in_grace = frozenset(
             record.name for record in records if record.previous_until is not None and record.previous_until > now
         )
+        minted: Tokens = {}
+        if self.tokens:
+            of_each = ((each.name, self.tokens.current(each, now), self.tokens.remembered(each, now)) for each in records)
+            minted = {name: (token, remembered) for name, token, remembered in of_each if remembered}
         kept = self._kept.get(workspace.name)
-        if kept and kept.stands_for(workspace.digest, loaded, in_grace):
+        if kept and kept.stands_for(workspace.digest, loaded, in_grace, minted):
             return kept.opened
         services = {service.key: service for service in workspace.services}
         secrets: list[Secret] = []
@@ -99,11 +129,13 @@ class Vault:
             secrets += secret_values(services.get(name), key.parts)
             if key.previous and name in in_grace:
                 secrets += secret_values(services.get(name), key.previous)
+        secrets += [token for _, remembered in minted.values() for token in remembered]
         parts = {name: key.parts for name, key in loaded.items()}
+        parts |= {name: {**parts[name], MINTED: token} for name, (token, _) in minted.items() if token and name in parts}
         # Some 30 ms for 20 keys: once per change of keys, and not while every other request waits.
         scrub_set, needles = await asyncio.to_thread(lambda: (ScrubSet.compile(secrets), Needles.compile(secrets)))
         opened = Opened(parts, scrub_set, needles)
-        self._kept[workspace.name] = _Kept(workspace.digest, loaded, in_grace, opened)
+        self._kept[workspace.name] = _Kept(workspace.digest, loaded, in_grace, minted, opened)
         return opened
 
 

@@ -70,8 +70,11 @@ CREATE TRIGGER approvals_end_with_their_agent AFTER UPDATE OF revoked_at ON agen
     BEGIN DELETE FROM approvals WHERE workspace = NEW.workspace AND agent = NEW.name; END;
 """
 
+# How often a proxy has stored a new value that a provider gave in exchange for the one before (a refresh token).
+_RENEWALS = "ALTER TABLE keys ADD COLUMN renewals INTEGER NOT NULL DEFAULT 0;"
+
 # Step N brings a file from version N-1 to N. A step that has been released is never edited.
-MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS)
+MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _RENEWALS)
 
 
 def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
