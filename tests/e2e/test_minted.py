@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import itertools
 import json
+import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from harness.certs import Authority
 from harness.journal import RecordedRequest
-from harness.operators import PATIENCE_S, Operator
+from harness.operators import PATIENCE_S, Operator, Row
 from harness.proxy import running_proxy
 from harness.recorder import Recorder
 from harness.replies import End, Gate, Reply, chunked, json_reply, raw, reply
@@ -33,7 +36,6 @@ SIGNED = "api.signed.example.com"
 BROKEN = "api.broken.example.com"
 HOSTS = (CLIENT, REFRESHED, SIGNED, BROKEN)
 CLIENT_ID, CLIENT_SECRET = "public-client-id", "not-a-real-client:secret/0123456789"
-REFRESH_TOKEN = "not-a-real-refresh-token-0"
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -69,13 +71,15 @@ services:
 """
 
 
+COUNT = itertools.count(1)  # no two tokens of a run are the same: those of an earlier test are scrubbed on
+
+
 @dataclass
 class Issuer:
     """A token endpoint that gives a new token each time, and a new refresh token for the one that it gave last."""
 
     lifetime_s: int = 3600
-    refresh_token: str = REFRESH_TOKEN
-    count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    refresh_tokens: list[str] = field(default_factory=lambda: [f"not-a-real-refresh-token-{next(COUNT)}"])
     issued: list[str] = field(default_factory=list)
 
     def client(self, sent: RecordedRequest) -> Reply:
@@ -83,54 +87,97 @@ class Issuer:
 
     def refreshed(self, sent: RecordedRequest) -> Reply:
         form = parse_qs(sent.body.decode())
-        if form["refresh_token"] != [self.refresh_token]:
+        if form["refresh_token"] != [self.refresh_tokens[-1]]:
             return json_reply({"error": "invalid_grant", "error_description": f"reuse of {form['refresh_token']}"}, status=400)
         token = self._next("refreshed")
-        self.refresh_token = f"not-a-real-refresh-token-{len(self.issued)}"
-        return json_reply({"access_token": token, "expires_in": self.lifetime_s, "refresh_token": self.refresh_token})
+        self.refresh_tokens.append(f"not-a-real-refresh-token-{next(COUNT)}")
+        return json_reply({"access_token": token, "expires_in": self.lifetime_s, "refresh_token": self.refresh_tokens[-1]})
 
     def _next(self, name: str) -> str:
-        self.issued.append(f"not-a-real-{name}-access-token-{next(self.count)}")
+        self.issued.append(f"not-a-real-{name}-access-token-{next(COUNT)}")
         return self.issued[-1]
 
 
+CLIENT_KEY = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+
+
+def keys(refresh_token: str = "not-a-real-first-refresh-token") -> dict[str, dict[str, str]]:
+    refreshed = {**CLIENT_KEY, "refresh_token": refresh_token}
+    return {"client": CLIENT_KEY, "broken": CLIENT_KEY, "refreshed": refreshed, "signed": {"private_key": PEM}}
+
+
 def store_all(operator: Operator) -> None:
-    client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-    store_parts(operator, "client", client)
-    store_parts(operator, "broken", client)
-    store_parts(operator, "refreshed", {**client, "refresh_token": REFRESH_TOKEN})
-    store_parts(operator, "signed", {"private_key": PEM})
+    for service, parts in keys().items():
+        store_parts(operator, service, parts)
+
+
+def replace_parts(operator: Operator, service: str, parts: Mapping[str, str]) -> None:
+    """Give a key another value, without a grace for the one before."""
+    with stores(operator) as (state, keychain):
+        keychain.set("acme", f"acme-{service}", {name: Secret(value.encode()) for name, value in parts.items()})
+        state.rotate_key("acme", f"acme-{service}", None)
 
 
 @dataclass
 class House:
-    """A proxy, the services behind it, and the token endpoint."""
+    """A proxy, the services behind it, and the token endpoint; `since` is how many requests to that are not seen."""
 
     stage: Stage
     endpoint: Recorder
     issuer: Issuer
+    since: int = 0
 
     def bearers(self) -> list[str]:
         return [(sent.header("authorization") or b"").decode().removeprefix("Bearer ") for sent in self.stage.arrived]
 
-    def minted(self, path: str = "/client") -> list[RecordedRequest]:
-        return [sent for sent in self.endpoint.requests if sent.path == path]
+    def asked(self) -> list[RecordedRequest]:
+        return self.endpoint.requests[self.since :]
+
+    def refresh_tokens_sent(self) -> list[str]:
+        return [parse_qs(sent.body.decode())["refresh_token"][0] for sent in self.asked()]
+
+    def event(self, kind: str) -> Row:
+        return self.stage.wait_for_event(kind)[-1]
+
+    def fresh(self) -> House:
+        """Return the same with nothing in memory that is used, no pause, and nothing seen yet."""
+        issuer = Issuer()
+        for service, parts in keys(issuer.refresh_tokens[0]).items():
+            replace_parts(self.stage.operator, service, parts)
+        self.endpoint.on("POST /client", issuer.client)
+        self.endpoint.on("POST /refreshed", issuer.refreshed)
+        return House(self.stage.view(), self.endpoint, issuer, len(self.endpoint.requests))
 
 
-@pytest.fixture
-def house(operator: Operator, authority: Authority, upstream_ca: Path) -> Iterator[House]:
+@contextlib.contextmanager
+def running_house(operator: Operator, authority: Authority, upstream_ca: Path) -> Iterator[House]:
     store_all(operator)
-    issuer = Issuer()
     with (
         Recorder(authority.server_context("localhost")) as endpoint,
         Recorder(authority.server_context(*HOSTS)) as upstream,
     ):
-        endpoint.on("POST /client", issuer.client)
-        endpoint.on("POST /refreshed", issuer.refreshed)
         operator.write_policy("acme", policy(endpoint.port))
         environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"}
         with running_stage(operator, upstream, HOSTS, upstream_ca=upstream_ca, environ=environ) as stage:
-            yield House(stage, endpoint, issuer)
+            yield House(stage, endpoint, Issuer())
+
+
+@pytest.fixture(scope="module")
+def module_house(module_operator: Operator, authority: Authority, upstream_ca: Path) -> Iterator[House]:
+    with running_house(module_operator, authority, upstream_ca) as running:
+        yield running
+
+
+@pytest.fixture
+def house(module_house: House) -> House:
+    return module_house.fresh()
+
+
+@pytest.fixture
+def own_house(operator: Operator, authority: Authority, upstream_ca: Path) -> Iterator[House]:
+    """A house whose proxy may be killed."""
+    with running_house(operator, authority, upstream_ca) as running:
+        yield running.fresh()
 
 
 def nowhere(house: House, *values: str) -> None:
@@ -147,11 +194,11 @@ def test_a_token_is_fetched_once_and_used_until_it_ends(house: House) -> None:
 
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert house.bearers() == [house.issuer.issued[0]] * 3
-    [asked] = house.minted()
+    [asked] = house.asked()
     assert parse_qs(asked.body.decode()) == {"grant_type": ["client_credentials"], "scope": ["a b"]}
     assert asked.header("authorization") == f"Basic {BASIC}".encode()
     assert CLIENT_SECRET.encode() not in b"".join(bytes(sent.raw) for sent in house.stage.arrived)
-    [event] = house.stage.wait_for_event("token_minted")
+    event = house.event("token_minted")
     told = {name: event[name] for name in ("workspace", "service", "key", "host", "detail")}
     assert told == {"workspace": "acme", "service": "client", "key": "acme-client", "host": "localhost", "detail": None}
     nowhere(house, *house.issuer.issued, CLIENT_SECRET, BASIC)
@@ -161,11 +208,11 @@ def test_the_decision_is_on_record_before_the_endpoint_is_asked(house: House) ->
     seen: list[object] = []
 
     def look(sent: RecordedRequest) -> Reply:
-        seen.extend(row["decision"] for row in house.stage.operator.rows() if row["service"] == "client")
+        seen.extend(row["decision"] for row in house.stage.operator.rows() if row["path"] == "/on-record")
         return house.issuer.client(sent)
 
     house.endpoint.on("POST /client", look)
-    assert house.stage.curl("/", host=CLIENT).status == 200
+    assert house.stage.curl("/on-record", host=CLIENT).status == 200
     assert seen == ["allow"]
 
 
@@ -174,7 +221,7 @@ def test_what_is_not_allowed_asks_for_no_token(house: House, arguments: list[str
     answer = house.stage.curl(*arguments, host=CLIENT)
 
     assert answer.status == 403
-    assert house.endpoint.connections == 0
+    assert house.asked() == []
 
 
 def test_many_first_requests_wait_for_one_token(house: House) -> None:
@@ -183,15 +230,15 @@ def test_many_first_requests_wait_for_one_token(house: House) -> None:
     house.endpoint.on("POST /client", chunked(gate, token))
 
     with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(house.stage.curl, f"/{number}", host=CLIENT) for number in range(8)]
+        answers = [pool.submit(house.stage.curl, f"/many/{number}", host=CLIENT) for number in range(8)]
         gate.wait_reached()
         end = time.monotonic() + PATIENCE_S
-        while len([row for row in house.stage.operator.rows() if row["decision"] == "allow"]) < 8 and time.monotonic() < end:
+        while sum(str(row["path"]).startswith("/many/") for row in house.stage.operator.rows()) < 8 and time.monotonic() < end:
             time.sleep(0.02)
         gate.open()
         assert {answer.result().status for answer in answers} == {200}
 
-    assert len(house.minted()) == 1
+    assert len(house.asked()) == 1
     assert house.bearers() == ["not-a-real-shared-access-token"] * 8
 
 
@@ -272,60 +319,53 @@ def test_a_refresh_token_that_was_exchanged_is_in_the_keychain_before_its_access
     def look(sent: RecordedRequest) -> Reply:
         with stores(house.stage.operator) as (_, keychain):
             kept.append(keychain.get("acme", "acme-refreshed")["refresh_token"].reveal())
-        return json_reply({"new": house.issuer.refresh_token, "old": REFRESH_TOKEN})
+        return json_reply(house.issuer.refresh_tokens)
 
     house.stage.upstream.on("GET /", look)
 
     answers = [house.stage.curl("/", host=REFRESHED) for _ in range(2)]
 
-    [asked] = house.minted("/refreshed")
+    [asked] = house.asked()
     assert parse_qs(asked.body.decode()) == {
-        "grant_type": ["refresh_token"], "refresh_token": [REFRESH_TOKEN],
+        "grant_type": ["refresh_token"], "refresh_token": [house.issuer.refresh_tokens[0]],
         "client_id": [CLIENT_ID], "client_secret": [CLIENT_SECRET],
     }  # fmt: skip
     assert asked.all("authorization") == []
-    assert kept == [b"not-a-real-refresh-token-1"] * 2
+    assert kept == [house.issuer.refresh_tokens[1].encode()] * 2
     assert [sent.header("x-access-token") for sent in house.stage.arrived] == [house.issuer.issued[0].encode()] * 2
-    assert [answer.json() for answer in answers] == [{"new": MARK, "old": MARK}] * 2
-    [event] = house.stage.wait_for_event("token_minted")
+    assert [json.loads(answer.body) for answer in answers] == [[MARK, MARK]] * 2
+    event = house.event("token_minted")
     assert event["detail"] == "the refresh token was exchanged"
-    nowhere(house, REFRESH_TOKEN, *house.issuer.issued, house.issuer.refresh_token)
+    nowhere(house, *house.issuer.issued, *house.issuer.refresh_tokens)
 
 
-def test_a_restart_goes_on_from_the_refresh_token_that_was_stored(house: House, upstream_ca: Path) -> None:
+def test_a_restart_goes_on_from_the_refresh_token_that_was_stored(own_house: House, upstream_ca: Path) -> None:
+    house = own_house
     assert house.stage.curl("/", host=REFRESHED).status == 200
     house.stage.proxy.kill()
     routes = dict.fromkeys(HOSTS, house.stage.upstream.port)
     with running_proxy(house.stage.operator, routes, upstream_ca=upstream_ca) as again:
         assert again.curl(f"https://{REFRESHED}/").status == 200
 
-    assert [parse_qs(sent.body.decode())["refresh_token"] for sent in house.minted("/refreshed")] == [
-        [REFRESH_TOKEN],
-        ["not-a-real-refresh-token-1"],
-    ]
+    assert house.refresh_tokens_sent() == house.issuer.refresh_tokens[:2]
 
 
 def test_two_proxies_never_use_one_refresh_token_twice(house: House, upstream_ca: Path) -> None:
     routes = dict.fromkeys(HOSTS, house.stage.upstream.port)
     with running_proxy(house.stage.operator, routes, upstream_ca=upstream_ca) as other, ThreadPoolExecutor(6) as pool:
-        answers = [
-            pool.submit(proxy.curl, f"https://{REFRESHED}/{number}")
-            for number in range(3)
-            for proxy in (house.stage.proxy, other)
-        ]
+        both = (house.stage.proxy, other)
+        answers = [pool.submit(proxy.curl, f"https://{REFRESHED}/{number}") for number in range(3) for proxy in both]
         assert {answer.result().status for answer in answers} == {200}
 
-        assert len(house.minted("/refreshed")) == 2, "one for each process"
-        sent = [parse_qs(each.body.decode())["refresh_token"][0] for each in house.minted("/refreshed")]
-        assert sent == [REFRESH_TOKEN, "not-a-real-refresh-token-1"]
-        # And neither has the other make one anew for it.
-        for proxy in (house.stage.proxy, other, house.stage.proxy, other):
+        assert house.refresh_tokens_sent() == house.issuer.refresh_tokens[:2], "one for each process"
+        # And what one of them stored does not have the other make a token anew.
+        for proxy in both * 2:
             assert proxy.curl(f"https://{REFRESHED}/again").status == 200
-        assert len(house.minted("/refreshed")) == 2
+        assert len(house.asked()) == 2
 
 
 def _rotate(house: House, service: str, **parts: str) -> None:
-    key = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, **parts}
+    key = CLIENT_KEY | parts
     house.stage.operator.outloop("key", "rotate", service, "-w", "acme", "--stdin", stdin=json.dumps(key))
 
 
@@ -396,13 +436,13 @@ def test_without_a_token_nothing_is_sent_and_the_agent_is_told_why(house: House,
     assert detail in str(got.json()["detail"])
     row = house.stage.row(got.header("outloop-audit-id"))
     assert (row["decision"], row["reason"], row["status"]) == ("allow", reason, 502)
-    [event] = house.stage.wait_for_event("token_failed")
+    event = house.event("token_failed")
     assert detail in str(event["detail"])
     nowhere(house, CLIENT_SECRET, BASIC)
     assert CLIENT_SECRET not in got.body.decode()
     # Asked again at once, the endpoint is left alone.
     house.stage.curl("/", host=BROKEN)
-    assert len(house.minted("/broken")) == 1
+    assert len(house.asked()) == 1
 
 
 @pytest.mark.parametrize(
@@ -447,7 +487,7 @@ def test_an_agent_that_leaves_does_not_take_the_token_from_the_others(house: Hou
     with ThreadPoolExecutor(1) as pool:
         stays = pool.submit(house.stage.curl, "/stays", host=CLIENT)
         end = time.monotonic() + PATIENCE_S
-        while len(house.stage.operator.rows()) < 2 and time.monotonic() < end:
+        while not any(row["path"] == "/stays" for row in house.stage.operator.rows()) and time.monotonic() < end:
             time.sleep(0.02)
         left.kill()
         left.wait()
@@ -477,11 +517,77 @@ def test_a_signed_token_is_verified_by_the_service_and_scrubbed(house: House) ->
     nowhere(house, token)
 
 
+def test_a_policy_that_asks_for_less_has_a_token_of_its_own(own_house: House) -> None:
+    house = own_house
+    house.stage.curl("/", host=CLIENT)
+    text = policy(house.endpoint.port).replace("scopes: [a, b]", "scopes: [a]")
+    house.stage.operator.write_policy("acme", text)
+    house.stage.proxy.wait_for_log("policy: acme")
+
+    assert house.stage.curl("/", host=CLIENT).status == 200
+    assert house.bearers() == house.issuer.issued
+    assert [parse_qs(sent.body.decode())["scope"] for sent in house.asked()] == [["a b"], ["a"]]
+
+
+def test_a_refresh_token_that_cannot_be_stored_is_kept_until_it_can_and_nothing_is_sent_before(house: House) -> None:
+    lock = os.open(house.stage.operator.home / "keyring" / "lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        answer = house.stage.curl("/", host=REFRESHED)
+        assert (answer.status, answer.json()["reason"], house.stage.arrived) == (503, "key_locked", [])
+    finally:
+        os.close(lock)
+
+    end = time.monotonic() + PATIENCE_S
+    while house.stage.curl("/", host=REFRESHED).status != 200 and time.monotonic() < end:
+        time.sleep(0.2)
+
+    assert len(house.asked()) == 1, "the grant that was had already is used"
+    assert [sent.header("x-access-token") for sent in house.stage.arrived] == [house.issuer.issued[0].encode()]
+    with stores(house.stage.operator) as (_, keychain):
+        assert keychain.get("acme", "acme-refreshed")["refresh_token"].reveal() == house.issuer.refresh_tokens[1].encode()
+
+
+def test_a_rotation_waits_for_an_exchange_and_is_not_overwritten_by_it(house: House) -> None:
+    gate = Gate()
+    token = json.dumps({"access_token": "not-a-real-overtaken-token", "refresh_token": "not-a-real-overtaken-refresh-token"})
+    house.endpoint.on("POST /refreshed", chunked(gate, token.encode()), house.issuer.refreshed)
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(house.stage.curl, "/", host=REFRESHED)
+        gate.wait_reached()
+        rotated = pool.submit(_rotate, house, "refreshed", refresh_token=house.issuer.refresh_tokens[0])
+        time.sleep(1.0)
+        assert not rotated.done()
+        gate.open()
+        rotated.result()
+        asked.result()
+
+    with stores(house.stage.operator) as (_, keychain):
+        assert keychain.get("acme", "acme-refreshed")["refresh_token"].reveal() == house.issuer.refresh_tokens[0].encode()
+    assert house.stage.curl("/again", host=REFRESHED).status == 200
+    assert house.stage.arrived[-1].header("x-access-token") == house.issuer.issued[0].encode()
+
+
+def test_an_approval_is_given_back_where_no_token_was_to_be_had(house: House) -> None:
+    house.endpoint.on("POST /client", reply(status=503), house.issuer.client)
+    pending = house.stage.curl("/asks", "-d", "x", host=CLIENT)
+    assert pending.json()["reason"] == "approval_pending"
+    [waiting] = json.loads(house.stage.operator.outloop("approvals", "--json"))
+    house.stage.operator.outloop("approve", str(waiting["id"]))
+
+    failed = house.stage.curl("/asks", "-d", "x", host=CLIENT)
+    assert (failed.status, failed.json()["reason"]) == (502, "upstream_failed")
+    end = time.monotonic() + PATIENCE_S
+    while (answer := house.stage.curl("/asks", "-d", "x", host=CLIENT)).status == 502 and time.monotonic() < end:
+        time.sleep(0.2)
+
+    assert answer.status == 200
+    assert house.stage.curl("/asks", "-d", "x", host=CLIENT).json()["reason"] == "approval_pending"
+
+
 def test_a_private_key_of_another_kind_is_no_key(house: House) -> None:
     other = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with stores(house.stage.operator) as (state, keychain):
-        keychain.set("acme", "acme-signed", {"private_key": Secret(other)})
-        state.rotate_key("acme", "acme-signed", None)
+    replace_parts(house.stage.operator, "signed", {"private_key": other.decode()})
 
     answer = house.stage.curl("/", host=SIGNED)
 
@@ -490,11 +596,8 @@ def test_a_private_key_of_another_kind_is_no_key(house: House) -> None:
 
 
 def test_a_key_that_lacks_the_refresh_token_is_no_key(house: House) -> None:
-    with stores(house.stage.operator) as (state, keychain):
-        keychain.set("acme", "acme-refreshed", {"client_id": Secret(b"id"), "client_secret": Secret(b"secret-secret")})
-        state.rotate_key("acme", "acme-refreshed", None)
+    replace_parts(house.stage.operator, "refreshed", CLIENT_KEY)
 
     answer = house.stage.curl("/", host=REFRESHED)
 
-    assert (answer.status, answer.json()["reason"]) == (403, "key_missing")
-    assert house.endpoint.connections == 0
+    assert (answer.status, answer.json()["reason"], house.asked()) == (403, "key_missing", [])

@@ -9,6 +9,7 @@ from mitmproxy import ctx
 
 from outloop.proxy import hardening
 from outloop.proxy.approvals import Approvals
+from outloop.proxy.credentials import Credentials
 from outloop.proxy.endpoint import TokenEndpoint
 from outloop.proxy.internal import InternalPages
 from outloop.proxy.minting import Minting
@@ -40,7 +41,7 @@ class Bridge:
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
         self.approvals = Approvals(self.runtime, Notifier.find(os.environ))
         minting = Minting(self.runtime, TokenEndpoint(lambda: str(ctx.options.ssl_verify_upstream_trusted_ca)))
-        self.requests = Requests(self.runtime, self.recorder, self.approvals, minting)
+        self.requests = Requests(self.runtime, self.recorder, self.approvals, Credentials(self.runtime, minting))
         self.pages = InternalPages(self.runtime)
 
     def tokenless_workspace(self, peer: tuple[str, int] | None) -> str | None:

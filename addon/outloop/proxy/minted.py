@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outloop.core.auth import Minted
+from outloop.core.auth import Minted, Scheme
 from outloop.core.secret import Secret
 from outloop.store.state import KeyRecord
 
@@ -17,8 +17,21 @@ MOST_REMEMBERED = 16
 KeyId = tuple[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A key's tokens at one moment: those to use, by the scheme that each was made for, and all that may come back."""
+
+    usable: tuple[tuple[Scheme, Secret], ...]
+    remembered: tuple[Secret, ...]
+
+    def token_for(self, scheme: Scheme) -> Secret | None:
+        """Return the token to use for *scheme*: one that was made for another endpoint, audience or scope is not it."""
+        return next((token for made_for, token in self.usable if made_for == scheme), None)
+
+
 @dataclass(slots=True)
 class _Token:
+    scheme: Scheme
     token: Secret
     minted_s: float
     renew_s: float
@@ -28,7 +41,7 @@ class _Token:
 
 
 @dataclass(slots=True)
-class _Tokens:
+class _Kept:
     """Of one value of a key, which its stamp stands for; what was made from the value before is scrubbed on, and used no more."""
 
     stamp: tuple[int, str]
@@ -40,27 +53,27 @@ class MintedTokens:
     """Every token in memory, by key. Times are in seconds since the epoch."""
 
     def __init__(self) -> None:
-        self._by_key: dict[KeyId, _Tokens] = {}
+        self._by_key: dict[KeyId, _Kept] = {}
 
-    def current(self, record: KeyRecord, now_s: float) -> Secret | None:
-        """Return the token to use for the key of *record*, None where one has to be made."""
-        return next((each.token for each in self._of(record, now_s) if each.is_usable and each.renew_s > now_s), None)
+    def of(self, record: KeyRecord, now_s: float) -> Tokens | None:
+        """Return the tokens of the key of *record*, None where there are none."""
+        tokens = self._of(record, now_s)
+        if not tokens:
+            return None
+        usable = tuple((each.scheme, each.token) for each in tokens if each.is_usable and each.renew_s > now_s)
+        return Tokens(usable, tuple(each.token for each in tokens))
 
-    def remembered(self, record: KeyRecord, now_s: float) -> tuple[Secret, ...]:
-        """Return all tokens of the key that may come back."""
-        return tuple(each.token for each in self._of(record, now_s))
-
-    def keep(self, record: KeyRecord, minted: Minted, now_s: float) -> None:
-        """Use *minted* from now on for the key of *record*."""
-        kept = self._by_key.setdefault(_id(record), _Tokens((record.generation, record.added_at), []))
+    def keep(self, record: KeyRecord, scheme: Scheme, minted: Minted, now_s: float) -> None:
+        """Use *minted* from now on for the key of *record* where it is for *scheme*."""
+        kept = self._by_key.setdefault(_id(record), _Kept((record.generation, record.added_at), []))
         tokens = self._of(record, now_s)
         for each in tokens:
-            each.is_usable = False
-            each.until_s = min(each.until_s, now_s + GRACE_S)
+            if each.scheme == scheme:
+                each.is_usable = False
+                each.until_s = min(each.until_s, now_s + GRACE_S)
         margin_s = min(MARGIN_S, (minted.expires_s - now_s) / 5)
-        token = _Token(
-            minted.token, now_s, minted.expires_s - margin_s, max(minted.expires_s, now_s + GRACE_S), kept.was_rejected
-        )
+        until_s = max(minted.expires_s, now_s + GRACE_S)
+        token = _Token(scheme, minted.token, now_s, minted.expires_s - margin_s, until_s, kept.was_rejected)
         kept.tokens = [token, *tokens][:MOST_REMEMBERED]
         kept.was_rejected = False
 

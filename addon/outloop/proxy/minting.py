@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from outloop.core.auth import Jwt, Minted, OAuth2, Parts
+from outloop.core.auth import Jwt, Minted, OAuth2, Parts, Scheme
 from outloop.core.auth.oauth2 import REFRESH_TOKEN
 from outloop.core.errors import KeyLocked, KeyMissing, KeyReplaced, KeyUnusable, MintError, MintRefused, UsageError
 from outloop.core.model import Agent, Reason, Service, Workspace
@@ -22,9 +22,10 @@ from outloop.store.keylock import held_async
 from outloop.store.state import KeyRecord
 
 PAUSE_S = 5.0  # after a failure nothing is asked for this long, however many requests come
+_EXCHANGED = "the refresh token was exchanged"
 LOCK_LIMIT_S = 20.0  # longer than another process may take at the endpoint
 
-_Generation = tuple[str, str, int]
+_Work = tuple[str, str, int, Scheme]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class _Failure:
 class _Unsaved:
     """A grant whose new refresh token is not in the keychain yet, and nowhere else."""
 
+    scheme: OAuth2
     before: Parts
     parts: Parts
     minted: Minted
@@ -49,46 +51,41 @@ class Minting:
     def __init__(self, runtime: Runtime, endpoint: TokenEndpoint) -> None:
         self._runtime = runtime
         self._endpoint = endpoint
-        self._under_way: dict[_Generation, asyncio.Task[_Failure | None]] = {}
-        self._failures: dict[_Generation, _Failure] = {}
-        self._unsaved: dict[_Generation, _Unsaved] = {}
+        self._under_way: dict[_Work, asyncio.Task[_Failure | None]] = {}
+        self._failures: dict[_Work, _Failure] = {}
+        self._unsaved: dict[tuple[str, str], _Unsaved] = {}
 
-    async def mint(self, workspace: Workspace, service: Service, parts: Parts, agent: Agent) -> None:
-        """Have a token for the key of *service* among those in memory. *parts* are the key's. Raises Refused."""
-        record = self._record(workspace, service)
-        generation = (record.workspace, record.name, record.generation)
-        task = self._under_way.get(generation)
+    async def mint(self, workspace: Workspace, service: Service, agent: Agent) -> None:
+        """Have a token for the key of *service* among those in memory. Raises Refused."""
+        record = self._runtime.state.snapshot().keys.get((workspace.name, service.key))
+        if record is None or not record.runtime_access:
+            raise Refused(Reason.RUNTIME_ACCESS_OFF, f"runtime access for {service.name} is switched off")
+        # A policy that was edited meanwhile may ask for another audience or scope.
+        work = (record.workspace, record.name, record.generation, service.auth)
+        task = self._under_way.get(work)
         if task is None:
-            self._refuse_paused(generation)
-            work = self._attempted(workspace, service, parts, agent, generation)
-            task = self._under_way[generation] = asyncio.get_running_loop().create_task(work, name="outloop minting")
-            task.add_done_callback(lambda _: self._under_way.pop(generation, None))
+            self._refuse_paused(work)
+            attempt = self._attempted(workspace, service, agent, work)
+            task = self._under_way[work] = asyncio.get_running_loop().create_task(attempt, name="outloop minting")
+            task.add_done_callback(lambda _: self._under_way.pop(work, None))
         # Whoever began it may leave: the others still wait for it.
         failure = await asyncio.shield(task)
         if failure is not None:
             raise Refused(failure.reason, failure.detail)
 
-    def _record(self, workspace: Workspace, service: Service) -> KeyRecord:
-        record = self._runtime.state.snapshot().keys.get((workspace.name, service.key))
-        if record is None or not record.runtime_access:
-            raise Refused(Reason.RUNTIME_ACCESS_OFF, f"runtime access for {service.name} is switched off")
-        return record
-
-    def _refuse_paused(self, generation: _Generation) -> None:
+    def _refuse_paused(self, work: _Work) -> None:
         now_s = time.monotonic()
         self._failures = {each: failure for each, failure in self._failures.items() if failure.until_s > now_s}
-        if failure := self._failures.get(generation):
+        if failure := self._failures.get(work):
             raise Refused(failure.reason, failure.detail)
 
-    async def _attempted(
-        self, workspace: Workspace, service: Service, parts: Parts, agent: Agent, generation: _Generation
-    ) -> _Failure | None:
+    async def _attempted(self, workspace: Workspace, service: Service, agent: Agent, work: _Work) -> _Failure | None:
         """Mint; return why not. The event is written either way, and after a failure there is a pause."""
         try:
-            detail = await self._minted(workspace, service, parts, generation)
-        except (KeyMissing, KeyLocked, MintError, Refused, UsageError, KeyError) as error:
+            detail = await self._minted(workspace, service)
+        except (KeyMissing, KeyLocked, MintError, UsageError, KeyError) as error:
             failure = _failure(service, error)
-            self._failures[generation] = _Failure(failure.reason, failure.detail, time.monotonic() + PAUSE_S)
+            self._failures[work] = _Failure(failure.reason, failure.detail, time.monotonic() + PAUSE_S)
             self._tell("token_failed", service, agent, failure.detail)
             if isinstance(error, MintRefused):
                 self._runtime.vault.forget(workspace.name, service.key)
@@ -97,68 +94,77 @@ class Minting:
         return None
 
     def _tell(self, kind: str, service: Service, agent: Agent, detail: str | None) -> None:
-        host = service.auth.endpoint.host if isinstance(service.auth, OAuth2) else None
         self._runtime.event(
             kind,
             workspace=agent.workspace,
             agent=agent.name or None,
             service=service.name,
             key=service.key,
-            host=host,
+            host=service.auth.endpoint.host if isinstance(service.auth, OAuth2) else None,
             detail=detail,
         )
 
-    async def _minted(self, workspace: Workspace, service: Service, parts: Parts, generation: _Generation) -> str | None:
+    async def _minted(self, workspace: Workspace, service: Service) -> str | None:
+        """Make a token and keep it; return what the operator should know of it."""
         scheme = service.auth
-        if isinstance(scheme, Jwt):
-            minted = await asyncio.to_thread(scheme.minted, parts, time.time())
-            self._keep(workspace, service, minted)
-            return None
-        assert isinstance(scheme, OAuth2)
-        if scheme.grant != REFRESH_TOKEN:
+        if isinstance(scheme, OAuth2) and scheme.grant == REFRESH_TOKEN:
+            async with held_async(self._runtime.home.root, workspace.name, service.key, LOCK_LIMIT_S):
+                return await self._exchanged(workspace, service, scheme)
+        state = self._runtime.state.snapshot()
+        parts = await self._runtime.vault.parts_of(workspace, service.key, state)
+        if isinstance(scheme, OAuth2):
             status, body = await self._endpoint.ask(scheme.token_request(parts))
-            self._keep(workspace, service, scheme.granted(status, body, time.time()).minted)
-            return None
-        async with held_async(self._runtime.home.root, workspace.name, service.key, LOCK_LIMIT_S):
-            return await self._exchanged(workspace, service, scheme, generation)
+            minted = scheme.granted(status, body, time.time()).minted
+        else:
+            assert isinstance(scheme, Jwt)
+            minted = await asyncio.to_thread(scheme.minted, parts, time.time())
+        self._keep(state.keys[workspace.name, service.key], scheme, minted)
+        return None
 
-    async def _exchanged(self, workspace: Workspace, service: Service, scheme: OAuth2, generation: _Generation) -> str | None:
+    async def _exchanged(self, workspace: Workspace, service: Service, scheme: OAuth2) -> str | None:
         """Use the refresh token as the keychain has it now: another process may have exchanged it since it was read."""
-        if generation in self._unsaved:
-            return await self._save(workspace, service, generation)
-        parts = await self._runtime.vault.reread(workspace, service.key, self._runtime.state.snapshot())
+        state = self._runtime.state.snapshot()
+        key = workspace.name, service.key
+        record = state.keys.get(key)
+        unsaved = self._unsaved.get(key)
+        if unsaved is not None and record is not None:
+            await self._save(record, unsaved)
+            if unsaved.scheme == scheme:
+                return _EXCHANGED
+        self._runtime.vault.forget(*key)
+        parts = await self._runtime.vault.parts_of(workspace, service.key, state)
         status, body = await self._endpoint.ask(scheme.token_request(parts))
         granted = scheme.granted(status, body, time.time())
+        record = state.keys[key]
         if granted.refresh_token is None or granted.refresh_token == parts[REFRESH_TOKEN]:
-            self._keep(workspace, service, granted.minted)
+            self._keep(record, scheme, granted.minted)
             return None
-        self._unsaved[generation] = _Unsaved(parts, {**parts, REFRESH_TOKEN: granted.refresh_token}, granted.minted)
-        return await self._save(workspace, service, generation)
+        unsaved = _Unsaved(scheme, parts, {**parts, REFRESH_TOKEN: granted.refresh_token}, granted.minted)
+        self._unsaved[key] = unsaved
+        await self._save(record, unsaved)
+        return _EXCHANGED
 
-    async def _save(self, workspace: Workspace, service: Service, generation: _Generation) -> str:
-        unsaved = self._unsaved[generation]
+    async def _save(self, record: KeyRecord, unsaved: _Unsaved) -> None:
+        """Store what is not in the keychain yet, and use the token that came with it."""
+        key = record.workspace, record.name
         try:
-            # Also where the switch was turned off meanwhile: the refresh token before is of no use any more.
-            record = self._runtime.state.snapshot().keys.get((workspace.name, service.key))
-            if record is None or record.generation != generation[2]:
-                raise KeyReplaced("the key got another value meanwhile")
             await self._runtime.vault.renew(record, unsaved.before, unsaved.parts)
         except (KeyReplaced, KeyMissing):
-            del self._unsaved[generation]
+            del self._unsaved[key]
             raise
-        until_s = time.time() + GRACE_S
-        await asyncio.to_thread(self._runtime.state.renew_key, record.workspace, record.name, until_s)
-        del self._unsaved[generation]
-        self._keep(workspace, service, unsaved.minted)
-        return "the refresh token was exchanged"
+        await asyncio.to_thread(self._runtime.state.renew_key, *key, time.time() + GRACE_S)
+        del self._unsaved[key]
+        self._keep(record, unsaved.scheme, unsaved.minted)
 
-    def _keep(self, workspace: Workspace, service: Service, minted: Minted) -> None:
-        self._runtime.vault.tokens.keep(self._record(workspace, service), minted, time.time())
+    def _keep(self, record: KeyRecord, scheme: Scheme, minted: Minted) -> None:
+        """Use *minted* from now on, unless the key that it was made from got another value or was switched off meanwhile."""
+        now = self._runtime.state.snapshot().keys.get((record.workspace, record.name))
+        if now is None or not now.runtime_access or (now.generation, now.added_at) != (record.generation, record.added_at):
+            raise KeyReplaced("the key was replaced or switched off meanwhile")
+        self._runtime.vault.tokens.keep(now, scheme, minted, time.time())
 
 
 def _failure(service: Service, error: Exception) -> _Failure:
-    if isinstance(error, Refused):
-        return _Failure(error.reason, error.detail)
     message = str(error)
     if isinstance(error, KeyUnusable):
         return _Failure(Reason.KEY_MISSING, f"the key stored for {service.name} cannot be used: {message}")
@@ -172,4 +178,6 @@ def _failure(service: Service, error: Exception) -> _Failure:
         return _Failure(Reason.UPSTREAM_UNTRUSTED, message)
     if isinstance(error, MintError):
         return _Failure(Reason.UPSTREAM_FAILED, message)
+    if isinstance(error, KeyReplaced):
+        return _Failure(Reason.KEY_LOCKED, f"{message}: send the request again")
     return _Failure(Reason.KEY_LOCKED, "the operator's keychain cannot be read or written")

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from mitmproxy import http
 
 from outloop.core.approvals import Approval
-from outloop.core.auth import MINTED, Edits, Facts
+from outloop.core.auth import Edits
 from outloop.core.decide import decide, service_for, wants_body
-from outloop.core.errors import KeyLocked, KeyMissing, KeyUnusable, MalformedRequest
+from outloop.core.errors import MalformedRequest
 from outloop.core.model import Decision, Effect, Reason, Request, Service, Standing, Workspace
 from outloop.core.outgoing import Outgoing, may_override, refuse_form_override, stripped
 from outloop.core.paths import CanonicalPath, canonical_path, split_target
 from outloop.core.target import disagreement
 from outloop.proxy.admission import Refused, dialled, workspace_of
 from outloop.proxy.approvals import AgentLeft, Approvals
+from outloop.proxy.credentials import Credentials, known
 from outloop.proxy.exchange import Exchange, Phase, Release
 from outloop.proxy.flows import field_values, is_websocket, names_of, raw_target, refuse_unreadable
-from outloop.proxy.minting import Minting
 from outloop.proxy.recording import Recorder
 from outloop.proxy.runtime import Runtime
 from outloop.proxy.vault import Opened
 from outloop.proxy.watch import refuse_misplaced
-from outloop.proxy.wire import wire_method
 
 DECIDED_ON_LOOP_BYTES = 64 * 1024
 WATCHED_BYTES = 64 * 1024  # a body up to this is looked at before any of it leaves; a longer one as it passes
@@ -36,11 +33,11 @@ WATCHED_BYTES = 64 * 1024  # a body up to this is looked at before any of it lea
 class Requests:
     """Decides requests. Every method raises Refused, or what the fail-closed wrapper turns into a refusal."""
 
-    def __init__(self, runtime: Runtime, recorder: Recorder, approvals: Approvals, minting: Minting) -> None:
+    def __init__(self, runtime: Runtime, recorder: Recorder, approvals: Approvals, credentials: Credentials) -> None:
         self._runtime = runtime
         self._recorder = recorder
         self._approvals = approvals
-        self._minting = minting
+        self._credentials = credentials
 
     async def consider(self, flow: http.HTTPFlow, exchange: Exchange, *, in_tunnel: bool) -> None:
         """Decide on the head of *flow*, and release it, unless a rule has to read its body first."""
@@ -49,7 +46,7 @@ class Requests:
             self._read_target(flow, exchange, in_tunnel=in_tunnel)
         except MalformedRequest as error:
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
-        request, service = _known(exchange)
+        request, service = known(exchange)
         declared = _declared_length(flow.request)
         is_read = wants_body(request, service)
         if declared == 0:
@@ -70,7 +67,7 @@ class Requests:
 
     async def consider_body(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Decide *flow*, whose body has come in whole or went over the limit."""
-        request, service = _known(exchange)
+        request, service = known(exchange)
         if exchange.body_overflow:
             raise _too_large(service, request)
         body = flow.request.raw_content or b""
@@ -125,7 +122,7 @@ class Requests:
     async def _send(self, exchange: Exchange, decision: Decision, approval: Approval | None) -> None:
         """Release *exchange*, using up its *approval*, which is given back when it is not released after all."""
         await self._take(exchange, decision)
-        opened, edits = await self._open(exchange)
+        opened, edits = await self._credentials.open(exchange)
         try:
             if approval is not None:
                 await self._approvals.use(exchange, approval)
@@ -133,7 +130,7 @@ class Requests:
             if approval is not None and exchange.has_left:
                 raise AgentLeft
             if edits is None:
-                edits = await self._mint(exchange, opened)
+                edits = await self._credentials.mint(exchange)
             _release(exchange, edits)
         finally:
             if exchange.phase is not Phase.RELEASED:
@@ -141,7 +138,7 @@ class Requests:
 
     async def _decide(self, exchange: Exchange) -> Decision:
         """Decide by the policy that *exchange* began with, and by how its key stands at this moment."""
-        request, service = _known(exchange)
+        request, service = known(exchange)
         workspace = exchange.workspace
         assert workspace is not None
         state = self._runtime.state.snapshot()
@@ -174,7 +171,7 @@ class Requests:
 
     async def _take(self, exchange: Exchange, decision: Decision) -> None:
         """Count *exchange* against its service's limit. Raises Refused when that is used up."""
-        _, service = _known(exchange)
+        _, service = known(exchange)
         if service.limit is None:
             return
         name = exchange.agent.workspace
@@ -184,60 +181,12 @@ class Requests:
             exchange.decision = replace(decision, effect=Effect.DENY, reason=Reason.RATE_LIMITED, retry_after_s=wait_s)
             raise Refused(Reason.RATE_LIMITED, "this service's limit is used up")
 
-    async def _open(self, exchange: Exchange) -> tuple[Opened, Edits | None]:
-        """Open the workspace's keys; return them, and the edits that put this service's on the request. Raises Refused.
-
-        There are no edits where a token has to be made first: that may take the network, and so has to be on record before.
-        """
-        request, service = _known(exchange)
-        assert exchange.workspace is not None
-        with _refusing(service):
-            opened = await self._runtime.vault.open(exchange.workspace, service, self._runtime.state.snapshot(), time.time())
-            parts = opened.parts[service.key]
-            edits = None
-            if not service.auth.mints or MINTED in parts:
-                exchange.token = parts.get(MINTED)
-                if request.body and len(request.body) > DECIDED_ON_LOOP_BYTES:
-                    edits = await asyncio.to_thread(service.auth.edits, parts, _facts(exchange))
-                else:
-                    edits = service.auth.edits(parts, _facts(exchange))
-        exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange)
-        return opened, edits
-
-    async def _mint(self, exchange: Exchange, opened: Opened) -> Edits:
-        """Have a token made, and open the keys anew, so that what comes back is scrubbed of it. Raises Refused and AgentLeft."""
-        _, service = _known(exchange)
-        assert exchange.workspace is not None
-        await self._minting.mint(exchange.workspace, service, opened.parts[service.key], exchange.agent)
-        if exchange.has_left:
-            raise AgentLeft
-        _, edits = await self._open(exchange)
-        if edits is None:
-            raise Refused(Reason.UPSTREAM_FAILED, "the token endpoint gives tokens that have ended before they can be used")
-        return edits
-
     def _peek(self, exchange: Exchange) -> Opened | None:
         return self._runtime.vault.peek(exchange.agent.workspace)
 
 
-@contextmanager
-def _refusing(service: Service) -> Iterator[None]:
-    """Turn what stands between a request and its service's key into Refused."""
-    try:
-        yield
-    except KeyUnusable as error:
-        raise Refused(Reason.KEY_MISSING, f"the key stored for {service.name} cannot be used: {error.message}") from None
-    except (KeyMissing, KeyError):
-        raise Refused(Reason.KEY_MISSING, f"no key is stored for {service.name} in this workspace") from None
-    except KeyLocked:
-        raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
-    except MalformedRequest as error:
-        raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
-
-
 def _release(exchange: Exchange, edits: Edits) -> None:
-    request, service = _known(exchange)
+    request, service = known(exchange)
     outgoing = exchange.outgoing
     assert outgoing is not None and exchange.opened is not None
     exchange.opened = exchange.opened.with_signatures(edits.signatures)
@@ -247,23 +196,9 @@ def _release(exchange: Exchange, edits: Edits) -> None:
     exchange.phase = Phase.RELEASED
 
 
-def _facts(exchange: Exchange) -> Facts:
-    """Return what a signature covers: the request as `_release` lets it go (proxy/wire.py adds its framing and nothing else)."""
-    request, service = _known(exchange)
-    outgoing = exchange.outgoing
-    assert outgoing is not None
-    method, path = wire_method(request.method), request.path.text
-    return Facts(method, request.authority, path, outgoing.query, outgoing.fields, service.headers, request.body, time.time())
-
-
 def _too_large(service: Service, request: Request) -> Refused:
     reader = "the signature covers" if service.auth.signs_body(request.host) else "a rule must read"
     return Refused(Reason.BODY_TOO_LARGE, f"{reader} this body, which may have at most {service.body_limit} bytes")
-
-
-def _known(exchange: Exchange) -> tuple[Request, Service]:
-    assert exchange.request is not None and exchange.service is not None
-    return exchange.request, exchange.service
 
 
 def _with_body(request: Request, body: bytes) -> Request:

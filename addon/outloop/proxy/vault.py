@@ -6,28 +6,25 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from outloop.core.auth import MINTED, Parts
+from outloop.core.auth import Parts
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing
 from outloop.core.exposure import Needles
 from outloop.core.model import Service, Workspace
 from outloop.core.scrub import ScrubSet, scrub
 from outloop.core.secret import Secret
-from outloop.proxy.minted import MintedTokens
+from outloop.proxy.minted import MintedTokens, Tokens
 from outloop.store.keycache import KeyCache, LoadedKey
 from outloop.store.state import KeyRecord, State
 
 SECRET_BYTES = 8  # the shortest that `outloop key add` takes
 
 
-# Of each key: the token to use, and all that may come back.
-Tokens = Mapping[str, tuple[Secret | None, tuple[Secret, ...]]]
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A workspace's keys in memory: the parts of each by key name, and what responses are scrubbed and measured by."""
+    """A workspace's keys in memory: parts and tokens by key name, and what responses are scrubbed and measured by."""
 
     parts: Mapping[str, Parts]
+    tokens: Mapping[str, Tokens]
     scrub_set: ScrubSet
     needles: Needles
 
@@ -35,7 +32,9 @@ class Opened:
         """Return the same for one exchange whose request bears *signatures*."""
         if not signatures:
             return self
-        return Opened(self.parts, self.scrub_set.with_signatures(signatures), self.needles.with_signatures(signatures))
+        return Opened(
+            self.parts, self.tokens, self.scrub_set.with_signatures(signatures), self.needles.with_signatures(signatures)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,13 @@ class _Kept:
     digest: str
     loaded: Mapping[str, LoadedKey]
     in_grace: frozenset[str]
-    minted: Tokens
     opened: Opened
 
-    def stands_for(self, digest: str, loaded: Mapping[str, LoadedKey], in_grace: frozenset[str], minted: Tokens) -> bool:
+    def stands_for(
+        self, digest: str, loaded: Mapping[str, LoadedKey], in_grace: frozenset[str], tokens: Mapping[str, Tokens]
+    ) -> bool:
         same_keys = self.loaded.keys() == loaded.keys() and all(self.loaded[name] is key for name, key in loaded.items())
-        return same_keys and self.digest == digest and self.in_grace == in_grace and self.minted == minted
+        return same_keys and self.digest == digest and self.in_grace == in_grace and self.opened.tokens == tokens
 
 
 class Vault:
@@ -66,7 +66,7 @@ class Vault:
         KeyMissing or KeyLocked. A key that is missing elsewhere in the workspace has nothing to scrub; one that cannot be
         read may have, so it refuses.
         """
-        records = [record for record in state.keys.values() if record.workspace == workspace.name and record.runtime_access]
+        records = _usable(workspace, state)
         if not any(record.name == service.key for record in records):
             raise KeyMissing(f"key {service.key} is not stored")
         loaded: dict[str, LoadedKey] = {}
@@ -77,14 +77,12 @@ class Vault:
                 loaded[name] = found
         return await self._compiled(workspace, records, loaded, now)
 
-    async def reread(self, workspace: Workspace, key: str, state: State) -> Parts:
-        """Return the parts of *key* as the keychain has them now. Raises KeyMissing or KeyLocked."""
-        self._cache.forget(workspace.name, key)
-        records = [record for record in state.keys.values() if record.workspace == workspace.name and record.runtime_access]
-        found = (await self._cache.load(records)).get((workspace.name, key), KeyMissing(f"key {key} is not stored"))
-        if isinstance(found, KeychainError):
-            raise found
-        return found.parts
+    async def parts_of(self, workspace: Workspace, key: str, state: State) -> Parts:
+        """Return the parts of *key* as of *state*. Raises KeyMissing or KeyLocked."""
+        found = (await self._cache.load(_usable(workspace, state))).get((workspace.name, key))
+        if isinstance(found, LoadedKey):
+            return found.parts
+        raise found or KeyMissing(f"key {key} is not stored")
 
     async def renew(self, record: KeyRecord, before: Parts, parts: Parts) -> None:
         """Store *parts* for *before* in the keychain. Raises KeyMissing, KeyLocked and KeyReplaced."""
@@ -107,7 +105,7 @@ class Vault:
         return data.decode("utf-8", "replace")
 
     def forget(self, workspace: str, key: str) -> None:
-        """Have *key* read anew: the upstream did not take its value."""
+        """Have *key* read anew: its value was not taken, or another process may have exchanged it."""
         self._cache.forget(workspace, key)
 
     async def _compiled(
@@ -116,27 +114,28 @@ class Vault:
         in_grace = frozenset(
             record.name for record in records if record.previous_until is not None and record.previous_until > now
         )
-        minted: Tokens = {}
+        tokens: dict[str, Tokens] = {}
         if self.tokens:
-            of_each = ((each.name, self.tokens.current(each, now), self.tokens.remembered(each, now)) for each in records)
-            minted = {name: (token, remembered) for name, token, remembered in of_each if remembered}
+            tokens = {record.name: found for record in records if (found := self.tokens.of(record, now)) is not None}
         kept = self._kept.get(workspace.name)
-        if kept and kept.stands_for(workspace.digest, loaded, in_grace, minted):
+        if kept and kept.stands_for(workspace.digest, loaded, in_grace, tokens):
             return kept.opened
         services = {service.key: service for service in workspace.services}
-        secrets: list[Secret] = []
+        secrets = [token for found in tokens.values() for token in found.remembered]
         for name, key in loaded.items():
             secrets += secret_values(services.get(name), key.parts)
             if key.previous and name in in_grace:
                 secrets += secret_values(services.get(name), key.previous)
-        secrets += [token for _, remembered in minted.values() for token in remembered]
         parts = {name: key.parts for name, key in loaded.items()}
-        parts |= {name: {**parts[name], MINTED: token} for name, (token, _) in minted.items() if token and name in parts}
         # Some 30 ms for 20 keys: once per change of keys, and not while every other request waits.
         scrub_set, needles = await asyncio.to_thread(lambda: (ScrubSet.compile(secrets), Needles.compile(secrets)))
-        opened = Opened(parts, scrub_set, needles)
-        self._kept[workspace.name] = _Kept(workspace.digest, loaded, in_grace, minted, opened)
+        opened = Opened(parts, tokens, scrub_set, needles)
+        self._kept[workspace.name] = _Kept(workspace.digest, loaded, in_grace, opened)
         return opened
+
+
+def _usable(workspace: Workspace, state: State) -> list[KeyRecord]:
+    return [record for record in state.keys.values() if record.workspace == workspace.name and record.runtime_access]
 
 
 def secret_values(service: Service | None, parts: Parts) -> list[Secret]:
