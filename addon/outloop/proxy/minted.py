@@ -95,8 +95,10 @@ class MintedTokens:
         for key in [key for key in self._by_key if key not in keys or not keys[key].runtime_access]:
             del self._by_key[key]
 
-    def __bool__(self) -> bool:
-        return bool(self._by_key)
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no token was made yet."""
+        return not self._by_key
 
     def _of(self, record: KeyRecord, now_s: float) -> list[_Token]:
         kept = self._by_key.get(_id(record))

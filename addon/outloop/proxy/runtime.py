@@ -114,7 +114,7 @@ class Runtime:
             await asyncio.sleep(RELOAD_INTERVAL_S)
             try:
                 await self._reload()
-                if self.vault.tokens:
+                if not self.vault.tokens.is_empty:
                     self.vault.tokens.drop_disabled(self.state.snapshot().keys)
             except Exception as error:  # noqa: BLE001  (the last good policy stays, and it is tried again)
                 logger.error("outloop: policies could not be read again: %s", error)

@@ -115,7 +115,7 @@ class Vault:
             record.name for record in records if record.previous_until is not None and record.previous_until > now
         )
         tokens: dict[str, Tokens] = {}
-        if self.tokens:
+        if not self.tokens.is_empty:
             tokens = {record.name: found for record in records if (found := self.tokens.of(record, now)) is not None}
         kept = self._kept.get(workspace.name)
         if kept and kept.stands_for(workspace.digest, loaded, in_grace, tokens):
