@@ -67,6 +67,9 @@ README = (Path(__file__).resolve().parents[2] / "policies" / "README.md").read_t
 def test_every_example_of_the_readme_is_right(block: str) -> None:
     if block.startswith("- name"):
         parse_document(block, "tests/acme.yaml")
+    elif block.startswith("auth:"):
+        service = "workspace: acme\nservices:\n  api:\n    hosts: [api.example.com]\n"
+        assert problems_of(service + textwrap.indent(block, "    ")) == ()
     elif block.startswith("-"):
         assert problems_of(service_text("rules:\n" + textwrap.indent(block, "  "))) == ()
     else:
