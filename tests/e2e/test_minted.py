@@ -21,13 +21,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from harness.certs import Authority
-from harness.journal import RecordedRequest
 from harness.operators import PATIENCE_S, Operator, Row
 from harness.proxy import running_proxy
-from harness.recorder import Recorder
-from harness.replies import End, Gate, Reply, chunked, json_reply, raw, reply
 from harness.stage import MARK, Stage, running_stage, store_parts, stores
+from outloop.attacks.upstream.certs import Authority
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import End, Gate, Reply, chunked, json_reply, raw, reply
 from outloop.core.secret import Secret
 
 CLIENT = "api.client.example.com"

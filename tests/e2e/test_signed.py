@@ -19,13 +19,13 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from harness.certs import HTTP2, Authority
-from harness.journal import RecordedRequest
 from harness.operators import PATIENCE_S, Operator
 from harness.raw_agent import tunnel
-from harness.recorder import Recorder
-from harness.replies import Reply, chunked, json_reply, reply
 from harness.stage import MARK, Stage, running_stage, store_parts
+from outloop.attacks.upstream.certs import HTTP2, Authority
+from outloop.attacks.upstream.journal import RecordedRequest
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import Reply, chunked, json_reply, reply
 
 BUCKET = "bucket.s3.eu-west-1.amazonaws.com"
 QUEUE = "sqs.eu-west-1.amazonaws.com"

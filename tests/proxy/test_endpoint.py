@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.certs import HTTP2, Authority
-from harness.recorder import Recorder
-from harness.replies import End, Gate, Reply, chunked, json_reply, raw, reply, until_close
+from outloop.attacks.upstream.certs import HTTP2, Authority
+from outloop.attacks.upstream.recorder import Recorder
+from outloop.attacks.upstream.replies import End, Gate, Reply, chunked, json_reply, raw, reply, until_close
 from outloop.core.auth.oauth2 import Endpoint, TokenRequest
 from outloop.core.errors import MintError
 from outloop.proxy.endpoint import ANSWER_BYTES, EndpointUntrusted, TokenEndpoint
