@@ -131,6 +131,7 @@ class Requests:
                 raise AgentLeft
             if edits is None:
                 edits = await self._credentials.mint(exchange)
+            self._runtime.vault.remember(edits.signatures)
             _release(exchange, edits)
         finally:
             if exchange.phase is not Phase.RELEASED:

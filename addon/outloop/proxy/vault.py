@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,13 @@ from outloop.core.auth import Parts
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing
 from outloop.core.exposure import Needles
 from outloop.core.model import Service, Workspace
-from outloop.core.scrub import ScrubSet, scrub
+from outloop.core.scrub import MARK, ScrubSet, scrub
 from outloop.core.secret import Secret
 from outloop.proxy.minted import MintedTokens, Tokens
 from outloop.store.keycache import KeyCache, LoadedKey
 from outloop.store.state import KeyRecord, State
 
+SIGNATURES_REMEMBERED = 256
 SECRET_BYTES = 8  # the shortest that `outloop key add` takes
 
 
@@ -56,6 +58,7 @@ class Vault:
 
     def __init__(self, cache: KeyCache) -> None:
         self.tokens = MintedTokens()
+        self._signatures: deque[Secret] = deque(maxlen=SIGNATURES_REMEMBERED)
         self._cache = cache
         self._kept: dict[str, _Kept] = {}
 
@@ -100,9 +103,15 @@ class Vault:
     def clean(self, text: str) -> str:
         """Return *text*, a log line, without any value now in memory."""
         data = text.encode("utf-8", "surrogateescape")
+        for signature in self._signatures:
+            data = data.replace(signature.reveal(), MARK)
         for kept in self._kept.values():
             data = scrub(kept.opened.scrub_set, data)[0]
         return data.decode("utf-8", "replace")
+
+    def remember(self, signatures: Sequence[Secret]) -> None:
+        """Have log lines cleaned of *signatures*, for as long as few others were made since."""
+        self._signatures.extend(signatures)
 
     def forget(self, workspace: str, key: str) -> None:
         """Have *key* read anew: its value was not taken, or another process may have exchanged it."""
