@@ -8,7 +8,9 @@ from harness.policies import CATALOGUE, problems_of, workspace_of
 from outloop.core.auth import AwsSigV4, Form, Hmac, Jwt, OAuth2
 from outloop.core.auth.hmac import Spot
 from outloop.core.errors import PolicyError
+from outloop.core.model import Workspace
 from outloop.core.policy import read_catalogue_entry, read_workspace
+from outloop.core.policy.difference import difference
 from outloop.store.documents import parse_document
 
 SIGN = "type: hmac, sign: '{timestamp}{method}', signature: {header: X-S}, timestamp: {header: X-T}"
@@ -133,6 +135,13 @@ ANY_RULE = "workspace: acme\nservices:\n  api:\n    hosts: [{host}]\n    auth: {
 )
 def test_how_a_credential_is_made_is_read(host: str, auth: str, expected: object) -> None:
     assert workspace_of(ANY_RULE.format(host=host, auth=auth)).services[0].auth == expected
+
+
+def test_a_reload_says_that_another_credential_is_made() -> None:
+    def read(scopes: str) -> Workspace:
+        return workspace_of(ANY_RULE.format(host="api.example.com", auth="{" + OAUTH + f", scopes: {scopes}" + "}"))
+
+    assert difference(read("[a, b]"), read("[a]")) == ("acme: api: auth changed",)
 
 
 TENANT = """\
