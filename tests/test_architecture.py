@@ -30,7 +30,7 @@ AT_HOME = {
     "click": {"cli"},
     "rich": {"cli"},
 }
-CORE_PACKAGES = {"pydantic", "pydantic_core", "ahocorasick_rs", "brotli", "zstandard"}
+CORE_PACKAGES = {"pydantic", "pydantic_core", "ahocorasick_rs", "brotli", "zstandard", "cryptography"}
 # Clocks, chance, files, environment, network, processes, threads, logs.
 WORLD = {
     *("asyncio", "concurrent", "contextvars", "ctypes", "fcntl", "getpass", "glob", "http", "importlib", "locale", "logging"),

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from harness.operators import PATIENCE_S, Operator
+from harness.stage import stores
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -329,6 +332,58 @@ def test_each_part_is_asked_for_and_only_the_public_one_shown(operator: Operator
     assert code == 0, screen
     assert "bob" in screen
     assert "fake-password" not in screen
+
+
+MADE = """\
+workspace: acme
+services:
+  storage:
+    hosts: [bucket.s3.eu-west-1.amazonaws.com]
+    auth: {type: aws_sigv4}
+    rules: [{allow: GET /**}]
+  store:
+    hosts: [api.store.example.com]
+    auth: {type: jwt, alg: ES256, claims: {iss: me}}
+    rules: [{allow: GET /**}]
+"""
+
+
+@pytest.mark.parametrize("session", ["", "fake-session-token"], ids=["without", "with"])
+def test_a_part_that_may_be_left_out_is_left_out_by_pressing_enter(operator: Operator, session: str) -> None:
+    operator.write_policy("acme", MADE)
+    typed = [
+        ("key access_key_id:", "AKIDEXAMPLE"),
+        ("key secret_access_key:", "fake-secret-access-key"),
+        ("key session_token (Enter: none):", session),
+    ]
+
+    code, screen = on_a_terminal(operator, typed, "key", "add", "storage", "-w", "acme")
+
+    assert code == 0, screen
+    assert "AKIDEXAMPLE" in screen
+    assert "fake-" not in screen
+    with stores(operator) as (_, keychain):
+        stored = {name: value.reveal().decode() for name, value in keychain.get("acme", "acme-storage").items()}
+    assert stored == {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "fake-secret-access-key"} | (
+        {"session_token": session} if session else {}
+    )
+
+
+def test_a_private_key_is_not_asked_for_on_a_terminal_and_taken_from_a_file(operator: Operator) -> None:
+    operator.write_policy("acme", MADE)
+
+    code, screen = on_a_terminal(operator, [], "key", "add", "store", "-w", "acme")
+    assert code == 2
+    assert "has several lines, and a prompt takes one" in screen
+    assert "--stdin < key.pem" in screen
+
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    assert "stored the key acme-store" in operator.outloop("key", "add", "store", "-w", "acme", "--stdin", stdin=pem)
+    with stores(operator) as (_, keychain):
+        assert keychain.get("acme", "acme-store")["private_key"].reveal().decode() == pem
+    done = operator.run("key", "rotate", "store", "-w", "acme", "--stdin", stdin="fake-no-pem")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2)
+    assert "the value of `private_key` cannot be used: it is not a P-256 private key in PEM" in done.stderr
 
 
 def test_standard_input_is_not_read_from_a_terminal(operator: Operator) -> None:

@@ -132,6 +132,19 @@ def test_any_secret_is_seen_in_anything(secret: bytes, noise: bytes, places: lis
     assert any(check.feed(text[start:stop]) for start, stop in pairwise(cuts))
 
 
+@pytest.mark.parametrize("form", [pytest.param(form, id=name) for name, form in forms(SHORT).items()])
+def test_a_signature_of_one_exchange_is_seen_beside_the_keys(form: bytes) -> None:
+    before = of(SECRET, LONG)
+    signed = before.with_signatures([Secret(SHORT)])
+
+    for cut in range(len(form)):
+        check = ExposureCheck(signed)
+        assert [check.feed(form[:cut]), check.feed(form[cut:])].count(True) == 1
+    assert signed.stand_in(b"<" + SECRET + b">")
+    assert not before.stand_in(form)
+    assert before.with_signatures([]) is before
+
+
 def test_without_secrets_nothing_is_seen() -> None:
     assert not ExposureCheck(of()).feed(SECRET)
     assert not ExposureCheck(of(b"")).feed(SECRET)

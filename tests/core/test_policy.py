@@ -67,6 +67,9 @@ README = (Path(__file__).resolve().parents[2] / "policies" / "README.md").read_t
 def test_every_example_of_the_readme_is_right(block: str) -> None:
     if block.startswith("- name"):
         parse_document(block, "tests/acme.yaml")
+    elif block.startswith("auth:"):
+        service = "workspace: acme\nservices:\n  api:\n    hosts: [api.example.com]\n"
+        assert problems_of(service + textwrap.indent(block, "    ")) == ()
     elif block.startswith("-"):
         assert problems_of(service_text("rules:\n" + textwrap.indent(block, "  "))) == ()
     else:
@@ -418,7 +421,8 @@ def test_a_wrong_host_is_told(host: str, message: str, hint: str | None) -> None
 
 AUTHS = [
     pytest.param("{type: beerer}", "unknown auth type `beerer`", "did you mean `bearer`?", id="misspelt"),
-    pytest.param("{type: oauth2}", "`oauth2` is not available in this version", "available:", id="not-yet"),
+    pytest.param("{type: oauth}", "unknown auth type `oauth`", "did you mean `oauth2`?", id="nearly-oauth2"),
+    pytest.param("{type: awssigv4}", "unknown auth type `awssigv4`", "did you mean `aws_sigv4`?", id="nearly-aws"),
     pytest.param("{name: X}", "missing field `type`", "auth: {type: bearer}", id="no-type"),
     pytest.param("bearer", "expected a mapping", None, id="text"),
     pytest.param("{type: header}", "missing field `name`", None, id="no-name"),

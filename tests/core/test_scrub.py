@@ -135,6 +135,44 @@ def test_a_form_is_taken_out_wherever_the_stream_is_cut(text: bytes) -> None:
     assert all(stream(scrub_set, [text[i : i + n] for i in range(0, len(text), n)]) == whole for n in (1, 2, 3, 5, 7))
 
 
+SIGNATURES = {
+    "hex": b"5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+    "base64": b"pZ/0aB+Q9zXw3uT7" * 2 + b"hA==",
+}
+SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
+    "raw": bytes,
+    "upper": bytes.upper,
+    "reversed": lambda value: value[::-1],
+    "hex": lambda value: value.hex().encode(),
+    "percent": lambda value: urllib.parse.quote(value, safe="").encode(),
+    "percent-every": lambda value: every(value, lambda byte: f"%{byte:02x}"),
+    "json-code": lambda value: every(value, lambda byte: f"\\u{byte:04x}"),
+    "json-slash": lambda value: value.replace(b"/", b"\\/"),
+    "html": lambda value: every(value, lambda byte: f"&#{byte};"),
+    "utf-16": lambda value: value.decode().encode("utf-16-le"),
+    "in-an-authorization": lambda value: base64.b64encode(b"AWS4-HMAC-SHA256 Signature=" + value),
+}
+
+
+@pytest.mark.parametrize("signature", [pytest.param(value, id=name) for name, value in SIGNATURES.items()])
+@pytest.mark.parametrize("spell", [pytest.param(spell, id=name) for name, spell in SPELLINGS.items()])
+def test_a_signature_of_one_exchange_is_taken_out_beside_the_keys(spell: Callable[[bytes], bytes], signature: bytes) -> None:
+    signed = of(SECRET).with_signatures([Secret(signature)])
+    text = b'{"a": "' + spell(signature) + b'", "b": "' + SECRET + b'"}\n'
+    whole, hits = scrub(signed, text)
+
+    assert hits == 2
+    assert spell(signature.rstrip(b"=")) not in whole
+    assert all(stream(signed, [text[:cut], text[cut:]]) == whole for cut in range(len(text) + 1))
+    assert scrub(of(SECRET), text)[1] == 1  # the set it was made from stays as it is
+
+
+def test_a_set_of_nothing_takes_out_a_signature() -> None:
+    value = SIGNATURES["hex"]
+
+    assert scrub(of().with_signatures([Secret(value)]), b"<" + value + b">") == (b"<" + MARK + b">", 1)
+
+
 @pytest.mark.parametrize("extra", range(6))
 @pytest.mark.parametrize(
     "spell",
@@ -300,7 +338,7 @@ def test_a_secret_shorter_than_8_bytes_is_refused() -> None:
 def test_a_scrub_set_does_not_show_what_it_holds() -> None:
     scrub_set = of(SECRET)
 
-    assert "Obviously" not in f"{scrub_set!r} {scrub_set.matcher!r} {vars(Scrubber).keys()} {scrub_set.escapes!r}"
+    assert "Obviously" not in f"{scrub_set!r} {scrub_set.matchers!r} {vars(Scrubber).keys()} {scrub_set.escapes!r}"
 
 
 def test_html_of_a_page_that_echoes_is_scrubbed() -> None:

@@ -115,12 +115,17 @@ def stores(operator: Operator) -> Iterator[tuple[StateStore, Keychain]]:
 
 def store_keys(operator: Operator, tokens: Mapping[str, str], workspace: str = WORKSPACE) -> None:
     """Store the value of each service's key, by service name, and switch its runtime access on."""
+    for service, token in tokens.items():
+        store_parts(operator, service, {"token": token}, workspace)
+
+
+def store_parts(operator: Operator, service: str, parts: Mapping[str, str], workspace: str = WORKSPACE) -> None:
+    """Store a service's key of several parts, and switch its runtime access on."""
+    name = f"{workspace}-{service}"
     with stores(operator) as (state, keychain):
-        for service, token in tokens.items():
-            name = f"{workspace}-{service}"
-            keychain.set(workspace, name, {"token": Secret(token.encode())})
-            state.add_key(workspace, name, service, AT)
-            state.set_runtime_access(workspace, name, True)
+        keychain.set(workspace, name, {part: Secret(value.encode()) for part, value in parts.items()})
+        state.add_key(workspace, name, service, AT)
+        state.set_runtime_access(workspace, name, True)
 
 
 def add_agent(operator: Operator, name: str, token: str, workspace: str = WORKSPACE) -> tuple[str, str]:

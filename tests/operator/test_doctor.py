@@ -291,6 +291,12 @@ def test_a_keychain_that_waits_for_its_owner_is_not_waited_for(
         pytest.param({}, Result.OK, "accepts the key: 200", id="accepted"),
         pytest.param({"status": 404}, Result.OK, "accepts the key: 404", id="not-found"),
         pytest.param({"status": 401, "reason": "key_rejected"}, Result.FAILURE, "rejected the key acme-calendly: 401", id="401"),
+        pytest.param(
+            {"status": 502, "reason": "key_rejected"},
+            Result.FAILURE,
+            "the token endpoint of calendly of acme rejected the key acme-calendly",
+            id="token-endpoint",
+        ),
         pytest.param({"status": 403}, Result.WARNING, "knows the key but refuses GET /users/me: 403", id="403"),
         pytest.param({"status": 502, "reason": "upstream_failed"}, Result.FAILURE, "no usable answer", id="down"),
         pytest.param({"status": 502, "reason": "upstream_untrusted"}, Result.FAILURE, "is not trusted", id="untrusted"),

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from outloop.core.auth import Basic, Bearer, Headers, Part
+from outloop.core.auth import AwsSigV4, Basic, Bearer, Form, Headers, Jwt, OAuth2, Part
 from outloop.core.errors import AuditError, KeyLocked, KeyMissing, UsageError
 from outloop.core.ledger import DecisionRow, OutcomeRow
 from outloop.core.secret import Secret
@@ -16,6 +19,7 @@ from outloop.operator.values import MAX_LENGTH, checked_value, read_values
 from outloop.store.audit import AuditWriter
 from outloop.store.home import Home
 from outloop.store.keychain import PREVIOUS, Keychain
+from outloop.store.keylock import held
 from outloop.store.records import Records
 from outloop.store.state import StateStore
 
@@ -454,3 +458,80 @@ def test_an_object_that_does_not_hold_the_parts_is_refused_and_not_repeated(data
 def test_the_parts_of_a_bearer_are_one_token() -> None:
     assert Bearer().parts == (TOKEN,)
     assert PREVIOUS not in plan().name
+
+
+AWS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "fake-secret-access-key"}
+
+
+@pytest.mark.parametrize("more", [{}, {"session_token": "fake-session-token"}], ids=["without", "with"])
+def test_a_part_that_is_optional_may_be_left_out(more: dict[str, str]) -> None:
+    found = read_values(AwsSigV4().parts, json.dumps(AWS | more).encode())
+
+    assert {name: value.reveal().decode() for name, value in found.items()} == AWS | more
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"secret_access_key": "fake-secret"}, AWS | {"other": "fake-value"}], ids=["too-few", "too-many"]
+)
+def test_no_other_part_may_be_left_out_or_added(wrong: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_values(AwsSigV4().parts, json.dumps(wrong).encode())
+
+    assert "`session_token` (if there is one)" in caught.value.message
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+P256 = _pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.mark.parametrize(
+    "data", [P256, P256.strip(), b"\n" + P256.replace(b"\n", b"\r\n") + b"\n"], ids=["as-it-is", "bare", "crlf"]
+)
+def test_a_private_key_is_taken_with_its_lines(data: bytes) -> None:
+    (value,) = read_values(Jwt("ES256").parts, data).values()
+
+    assert value.reveal().splitlines() == P256.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "data", "message"),
+    [
+        pytest.param(Jwt("RS256"), P256, "the private key is not an RSA private key", id="another-kind"),
+        pytest.param(Jwt("ES256"), P256[:60], "it is not a P-256 private key in PEM", id="cut"),
+        pytest.param(Jwt("ES256"), b"fake-secret-0123456789", "it is not a P-256 private key in PEM", id="no-pem"),
+        pytest.param(
+            Jwt("ES256"), _pem(ec.generate_private_key(ec.SECP521R1())), "is not a P-256 private key", id="another-curve"
+        ),
+        pytest.param(Jwt("HS256", secret_form=Form.HEX), b"fake-secret-0123456789", "it is not hex", id="no-hex"),
+        pytest.param(Jwt("HS256", secret_form=Form.BASE64), b"fake*secret*0123456789", "it is not base64", id="no-base64"),
+    ],
+)
+def test_a_value_that_could_never_sign_is_refused_when_it_is_handed_over(scheme: Jwt, data: bytes, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        read_values(scheme.parts, data)
+
+    assert "fake" not in str(caught.value.message) + str(caught.value.hint)
+
+
+def test_the_secrets_of_one_client_in_two_workspaces_need_a_word(desk: Desk) -> None:
+    parts = OAuth2("client_credentials", "https://login.example.com/token").parts
+    values = {"client_id": Secret(b"public-id"), "client_secret": Secret(b"fake-client-secret")}
+    desk.keys.add(plan("acme", parts=parts), values)
+
+    with pytest.raises(UsageError, match="already stored as acme-calendly"):
+        desk.keys.add(plan("globex", parts=parts), values)
+    desk.keys.add(plan("globex", parts=parts), values, shared_ok=True)
+
+
+def test_a_rotation_does_not_come_between_a_proxy_and_its_exchange(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = desk.add()
+    monkeypatch.setattr("outloop.operator.keys.LOCK_LIMIT_S", 0.05)
+
+    with held(desk.home.root, "acme", made.name, 0.0), pytest.raises(KeyLocked, match="another process is busy with this key"):
+        desk.keys.rotate(made, token("fake-second-value"), 60.0)
+
+    assert desk.keychain.get("acme", made.name) == token(VALUE)
+    desk.keys.rotate(made, token("fake-second-value"), 60.0)

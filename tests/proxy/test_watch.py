@@ -33,7 +33,7 @@ class Book:
 def upload() -> Exchange:
     secrets = [Secret(OWN)]
     exchange = Exchange("01", Agent("acme", "bot"), Said("POST", "https", "api.example.com", 443, "/x"), 0.0)
-    exchange.opened = Opened({}, ScrubSet.compile(secrets), Needles.compile(secrets))
+    exchange.opened = Opened({}, {}, ScrubSet.compile(secrets), Needles.compile(secrets))
     return exchange
 
 

@@ -243,7 +243,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
     store.close()
     connection = connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
-    assert connection.execute("SELECT runtime_access FROM keys").fetchone() == (1,)
+    assert connection.execute("SELECT runtime_access, renewals FROM keys").fetchone() == (1, 0)
     connection.close()
 
 

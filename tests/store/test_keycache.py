@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outloop.core.errors import KeychainError, KeyLocked, KeyMissing, UsageError
+from outloop.core.errors import KeychainError, KeyLocked, KeyMissing, KeyReplaced, UsageError
 from outloop.core.secret import Secret
 from outloop.store.home import Home
 from outloop.store.keycache import KeyCache, KeyReader, LoadedKey
@@ -48,6 +49,15 @@ class Scripted:
         self.reads.append(f"{workspace}/{key}#previous")
         value = self.before_values.get(key)
         return None if value is None else {"token": Secret(value.encode())}
+
+    def renew(self, workspace: str, key: str, before: Mapping[str, Secret], parts: Mapping[str, Secret]) -> None:
+        self.reads.append(f"{workspace}/{key}#renewed")
+        self.threads.add(threading.current_thread())
+        self.before()
+        value = self.values[key]
+        if isinstance(value, Exception):
+            raise value
+        self.values[key] = parts["token"].reveal().decode()
 
 
 def cache_of(keychain: KeyReader, *, read_limit_s: float = FOREVER_S, **more: Any) -> KeyCache:
@@ -454,3 +464,70 @@ def test_three_hundred_keys_come_in_one_read() -> None:
 
     run(main())
     assert len(keychain.reads) == 300
+
+
+OLD, NEW = {"token": Secret(b"fake-old-value")}, {"token": Secret(b"fake-new-value")}
+
+
+def test_an_exchanged_value_is_stored_by_the_keychains_thread_and_read_anew() -> None:
+    keychain = Scripted(k="fake-old-value")
+    cache = cache_of(keychain)
+
+    async def main() -> None:
+        assert value_of((await cache.load([record()]))["acme", "k"]) == "fake-old-value"
+        await cache.renew(record(), OLD, NEW)
+        assert value_of((await cache.load([record()]))["acme", "k"]) == "fake-new-value"
+
+    run(main())
+    assert keychain.reads == ["acme/k", "acme/k#renewed", "acme/k"]
+    assert len(keychain.threads) == 1
+
+
+def test_a_renewal_by_another_process_is_read_anew() -> None:
+    keychain = Scripted(k="fake-old-value")
+    cache = cache_of(keychain)
+
+    async def main() -> None:
+        await cache.load([record()])
+        keychain.values["k"] = "fake-new-value"
+        assert value_of((await cache.load([record()]))["acme", "k"]) == "fake-old-value"
+        assert value_of((await cache.load([replace(record(), renewals=1)]))["acme", "k"]) == "fake-new-value"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        pytest.param(KeyReplaced("replaced"), KeyReplaced, id="replaced"),
+        pytest.param(KeyMissing("gone"), KeyMissing, id="gone"),
+        pytest.param(UsageError("state.db cannot be used"), KeyLocked, id="state"),
+        pytest.param(RuntimeError("D-Bus"), KeyLocked, id="anything"),
+    ],
+)
+def test_a_value_that_could_not_be_stored_is_said_so(raised: Exception, expected: type[KeychainError]) -> None:
+    cache = cache_of(Scripted(k=raised))
+
+    async def main() -> None:
+        with pytest.raises(expected):
+            await cache.renew(record(), OLD, NEW)
+
+    run(main())
+
+
+def test_a_keychain_that_hangs_is_not_waited_for_with_a_value_in_hand(gate: threading.Event) -> None:
+    keychain = Scripted(k="fake-old-value")
+    keychain.before = gate.wait
+    cache = cache_of(keychain, read_limit_s=0.05)
+
+    async def main() -> None:
+        for _ in range(2):  # the second finds the thread busy and does not queue behind it
+            with pytest.raises(KeyLocked, match="did not answer in time"):
+                await cache.renew(record(), OLD, NEW)
+        assert isinstance((await cache.load([record()]))["acme", "k"], KeyLocked)
+        gate.set()
+        await until(lambda: keychain.values["k"] == "fake-new-value")
+        await cache.renew(record(), OLD, NEW)
+
+    run(main())
+    assert keychain.reads == ["acme/k#renewed"] * 2

@@ -22,7 +22,7 @@ from keyring.errors import KeyringError, KeyringLocked, PasswordDeleteError
 from harness.operators import ADDON
 from harness.rows import decision
 from harness.secret_service import secret_service
-from outloop.core.errors import KeyLocked, KeyMissing, UsageError
+from outloop.core.errors import KeyLocked, KeyMissing, KeyReplaced, UsageError
 from outloop.core.secret import Secret
 from outloop.operator.attestation import Standing, Witnesses, attest
 from outloop.store.anchor import renew
@@ -637,3 +637,26 @@ def test_a_call_within_its_time_returns_or_raises_as_it_would() -> None:
 
 def test_previous_entries_have_a_name_no_key_can_have() -> None:
     assert "#" in PREVIOUS
+
+
+def test_an_exchanged_value_takes_the_place_of_the_one_it_was_had_for(keychain: Keychain) -> None:
+    first, second = token("fake-refresh-token-1"), token("fake-refresh-token-2")
+    keychain.set("acme", "k", first)
+
+    for _ in range(2):  # again, by one who does not know whether the first time was done
+        keychain.renew("acme", "k", first, second)
+
+        assert keychain.get("acme", "k") == second
+        assert keychain.previous("acme", "k") == first
+    keychain.delete("acme", "k")
+
+
+def test_an_exchanged_value_never_takes_the_place_of_another(keychain: Keychain) -> None:
+    keychain.set("acme", "k", token("fake-value-of-the-operator"))
+
+    with pytest.raises(KeyReplaced):
+        keychain.renew("acme", "k", token("fake-refresh-token-1"), token("fake-refresh-token-2"))
+    assert keychain.get("acme", "k") == token("fake-value-of-the-operator")
+    keychain.delete("acme", "k")
+    with pytest.raises(KeyMissing):
+        keychain.renew("acme", "k", token("fake-refresh-token-1"), token("fake-refresh-token-2"))

@@ -113,6 +113,18 @@ def test_a_rotation_keeps_the_switch_and_says_until_when_the_old_value_counts(st
     assert store.snapshot().keys["acme", "k"].previous_until is None
 
 
+def test_a_renewal_is_no_rotation_and_never_shortens_a_grace(store: StateStore) -> None:
+    key = store.add_key("acme", "k", "calendly", AT)
+
+    renewed = store.renew_key("acme", "k", 100.0)
+    assert (renewed.generation, renewed.renewals, renewed.previous_until) == (key.generation, 1, 100.0)
+    again = store.renew_key("acme", "k", 50.0)
+    assert (again.generation, again.renewals, again.previous_until) == (key.generation, 2, 100.0)
+    assert store.snapshot().keys["acme", "k"] == again
+    with pytest.raises(UsageError):
+        store.renew_key("acme", "other", 100.0)
+
+
 def test_a_workspace_never_reaches_another_ones_key_of_the_same_name(store: StateStore) -> None:
     store.add_key("acme", "k", "calendly", AT)
     store.add_key("beta", "k", "calendly", AT)

@@ -228,10 +228,18 @@ def _values(plan: KeyPlan, from_stdin: bool) -> dict[str, Secret]:
 
     if from_stdin:
         return read_values(plan.parts, sys.stdin.buffer.read(STDIN_LIMIT_BYTES))
+    for part in plan.parts:
+        if part.form.is_pem:
+            raise UsageError(
+                f"{part.form.value} has several lines, and a prompt takes one", "--stdin < key.pem takes it from a file"
+            )
     values = {}
     for part in plan.parts:
-        shown = "" if len(plan.parts) == 1 else f" {part.name}"
-        typed = click.prompt(f"{plan.title} key{shown}", hide_input=part.is_secret, err=True)
+        shown = "" if len(plan.parts) == 1 else f" {part.name}{' (Enter: none)' if part.is_optional else ''}"
+        blank = "" if part.is_optional else None
+        typed = click.prompt(f"{plan.title} key{shown}", hide_input=part.is_secret, default=blank, show_default=False, err=True)
+        if part.is_optional and not typed:
+            continue
         if len(typed.encode(errors="replace")) >= TERMINAL_LINE_LIMIT:
             raise UsageError("a terminal cuts lines of this length", "--stdin takes the value from a file or a pipe")
         values[part.name] = checked_value(part, typed)

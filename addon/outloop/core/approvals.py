@@ -34,7 +34,7 @@ _PASSING = frozenset(
     "origin referer idempotency-key x-idempotency-key x-request-id x-correlation-id request-id traceparent tracestate baggage b3 "
     "sentry-trace x-amzn-trace-id x-cloud-trace-context x-requested-with".split()
 )
-_PASSING_BEGINNINGS = ("x-b3-", "x-stainless-", "x-datadog-", "sec-fetch-", "sec-ch-")
+_PASSING_BEGINNINGS = ("x-b3-", "x-stainless-", "x-datadog-", "sec-fetch-", "sec-ch-", "amz-sdk-")
 
 
 class Status(StrEnum):

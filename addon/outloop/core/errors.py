@@ -7,7 +7,11 @@ OutloopError                 one lower-case line, and a hint where there is one
 ├── NoError                  the answer is no: denied, unhealthy, mismatch exit 1
 ├── KeychainError            the credential could not be had
 │   ├── KeyMissing           it is not in the keychain                    `key_missing`
+│   │   └── KeyUnusable      what is stored is not what the scheme needs  `key_missing`
 │   └── KeyLocked            the keychain is locked, absent or too slow   `key_locked`
+│       └── KeyReplaced      the key got another value meanwhile          `key_locked`
+├── MintError                no token was to be had for the key           `upstream_failed`
+│   └── MintRefused          the token endpoint does not take the key     `key_rejected`
 ├── AuditError               a row could not be written                   `audit_unavailable`
 ├── MalformedRequest         ambiguous or unsafe request                  `malformed_request`
 └── ScrubError               a response that cannot be proved clean       `scrub_failed`
@@ -78,8 +82,24 @@ class KeyMissing(KeychainError):
     """The key is not in the keychain."""
 
 
+class KeyUnusable(KeyMissing):
+    """What is stored is not what its scheme needs: its value says "it", and never what it is."""
+
+
 class KeyLocked(KeychainError):
     """The keychain is locked, absent or did not answer in time."""
+
+
+class KeyReplaced(KeyLocked):
+    """The key was given another value while one was to be stored in exchange for the old."""
+
+
+class MintError(OutloopError):
+    """No token was to be had for the key: the token endpoint was not reached, or gave no usable answer."""
+
+
+class MintRefused(MintError):
+    """The token endpoint does not take the key."""
 
 
 class AuditError(OutloopError):

@@ -88,6 +88,11 @@ class Needles:
         sampled = [group for group in (long, [] if few else short) if group]
         return cls(tuple(few), tuple(map(_Samples, sampled)), max(map(len, needles), default=0))
 
+    def with_signatures(self, signatures: Iterable[Secret]) -> Needles:
+        """Return needles for *signatures* as well, for one exchange: a few more to look for, with nothing prepared."""
+        added = tuple(needle for signature in signatures for needle in dict.fromkeys(_needles(signature.reveal())))
+        return Needles(self.few + added, self.samples, max(self.longest_bytes, *map(len, added))) if added else self
+
     def stand_in(self, text: bytes) -> bool:
         """Tell whether a secret stands in *text*, plain or escaped."""
         return self._bare_in(text) or any(self._bare_in(reading) for reading in self._readings(text))

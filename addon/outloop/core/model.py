@@ -98,6 +98,11 @@ class Request:
     content_encoding: str = ""
     body: bytes | None = None
 
+    @property
+    def authority(self) -> str:
+        """The host, with its port unless that is what https means."""
+        return self.host if self.port == HTTPS_PORT else f"{self.host}:{self.port}"
+
 
 class Source(StrEnum):
     """Where a condition looks."""

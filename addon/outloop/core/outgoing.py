@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from outloop.core.auth import Edits, Scheme
+from outloop.core.auth import Edits, Fields, Scheme, fields_with, query_with
 from outloop.core.errors import MalformedRequest
 from outloop.core.paths import parse_query
-
-Fields = tuple[tuple[bytes, bytes], ...]
 
 # Places where some service or other honours a credential: none of them is the agent's to fill.
 CREDENTIAL_HEADERS = frozenset(
@@ -111,12 +109,9 @@ def stripped(fields: Iterable[tuple[bytes, bytes]], query: str, scheme: Scheme, 
 
 def edits_applied(fields: Fields, query: str, edits: Edits, static: Iterable[tuple[str, str]]) -> tuple[Fields, str]:
     """Return header fields and raw query with the service's *static* headers and the credential in place."""
-    replaced = {name.lower().encode() for name, _ in (*static, *edits.headers)}
-    result = [(name, value) for name, value in fields if name.lower() not in replaced]
-    result += [(name.encode(), value.encode()) for name, value in static]
-    result += [(name.encode(), value.reveal()) for name, value in edits.headers]
+    added = [(name, value.encode()) for name, value in static] + [(name, value.reveal()) for name, value in edits.headers]
+    result = fields_with(fields, added)
     if edits.cookies:
-        result.append((b"Cookie", b"; ".join(name.encode() + b"=" + value.reveal() for name, value in edits.cookies)))
-    pieces = [query] if query else []
-    pieces += [f"{quote(name, safe='')}={quote(value.reveal(), safe='')}" for name, value in edits.query]
-    return tuple(result), "&".join(pieces)
+        cookies = b"; ".join(name.encode() + b"=" + value.reveal() for name, value in edits.cookies)
+        result = (*result, (b"Cookie", cookies))
+    return result, query_with(query, ((name, value.reveal()) for name, value in edits.query))

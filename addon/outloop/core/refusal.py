@@ -43,6 +43,8 @@ STATUS: Mapping[Reason, tuple[int, str]] = MappingProxyType(
         Reason.INTERNAL_ERROR: (500, "Internal error"),
         Reason.UPSTREAM_UNTRUSTED: (502, "Upstream identity not verified"),
         Reason.UPSTREAM_FAILED: (502, "Upstream gave no usable answer"),
+        # Where it is the service that says so, its own answer passes.
+        Reason.KEY_REJECTED: (502, "Key not accepted by the token endpoint"),
         Reason.SCRUB_FAILED: (502, "Response could not be proved clean"),
     }
 )
@@ -73,6 +75,7 @@ def next_step(reason: Reason, workspace: str = "", service: str = "", key: str =
         Reason.APPROVAL_EXPIRED: "Send the request again and ask the operator to approve it.",
         Reason.RUNTIME_ACCESS_OFF: f"Ask the operator to run: outloop key enable {key or 'KEY'} {named}",
         Reason.KEY_MISSING: f"Ask the operator to run: outloop key add {service or 'SERVICE'} {named}",
+        Reason.KEY_REJECTED: f"Ask the operator to run: outloop key rotate {key or 'KEY'} {named}",
         Reason.KEY_LOCKED: "Ask the operator to unlock the keychain, then send the request again.",
         Reason.AUDIT_UNAVAILABLE: "Ask the operator to run: outloop audit verify (nothing is sent without a record).",
         Reason.INTERNAL_ERROR: "Tell the operator the audit id; nothing was sent.",

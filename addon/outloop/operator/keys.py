@@ -16,6 +16,7 @@ from outloop.core.errors import KeychainError, KeyMissing, OutloopError, UsageEr
 from outloop.core.ledger import timestamp
 from outloop.core.secret import Secret
 from outloop.store.keychain import Keychain
+from outloop.store.keylock import held
 from outloop.store.state import KeyRecord, State, StateStore, key_taken
 
 Clock = Callable[[], float]
@@ -23,6 +24,7 @@ Clock = Callable[[], float]
 BEGUN, DONE, GIVEN_UP = "begun", "done", "given up"
 TICK_S = 0.002  # longer than the millisecond that ids and events are told apart by
 MASK = "••••••••"
+LOCK_LIMIT_S = 20.0  # longer than a proxy may take at a token endpoint
 
 
 class EventSink(Protocol):
@@ -136,6 +138,10 @@ class Keys:
 
         Raises UsageError as `add` does, and when the value is the one that is stored; KeyLocked.
         """
+        with held(self._state.folder, plan.workspace, plan.name, LOCK_LIMIT_S):  # not while a proxy exchanges the one before
+            return self._rotated(plan, parts, grace_s, shared_ok=shared_ok)
+
+    def _rotated(self, plan: KeyPlan, parts: Mapping[str, Secret], grace_s: float, *, shared_ok: bool) -> str:
         keychain = self._open_keychain()
         self._end_graces(keychain)
         self._refuse_shared(keychain, plan, parts, shared_ok)
@@ -203,7 +209,7 @@ class Keys:
     def _refuse_shared(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], shared_ok: bool) -> None:
         if shared_ok:
             return
-        secret = [parts[part.name] for part in plan.parts if part.is_secret]
+        secret = [parts[part.name] for part in plan.parts if part.is_secret and part.name in parts]
         for record in _elsewhere(self._state.snapshot(), plan.workspace):
             try:
                 stored = list(keychain.get(record.workspace, record.name).values())

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from outloop.core.auth import Part
-from outloop.core.errors import UsageError
+from outloop.core.auth.forms import Form, key_bytes, private_key
+from outloop.core.errors import KeyUnusable, UsageError
 from outloop.core.secret import Secret
 
 MIN_LENGTH = 8
@@ -23,6 +24,8 @@ def checked_value(part: Part, text: str) -> Secret:
     what = "the value" if part.name == "token" else f"the value of `{part.name}`"
     if not text:
         raise UsageError(f"{what} is empty", "paste it as the service shows it")
+    if part.form.is_pem:
+        return _checked(part, text.strip() + "\n", what)
     if any(unicodedata.category(character).startswith("C") for character in text):
         raise UsageError(f"{what} holds a line break or another character that cannot be seen", "paste it on one line, as it is")
     if text != text.strip():
@@ -31,9 +34,22 @@ def checked_value(part: Part, text: str) -> Secret:
         raise UsageError(f"{what} begins with the word Bearer", "store the token alone: Outloop adds the word")
     if part.is_secret and len(text) < MIN_LENGTH:
         raise UsageError(f"{what} is shorter than {MIN_LENGTH} characters", "look whether all of it was copied")
+    return _checked(part, text, what)
+
+
+def _checked(part: Part, text: str, what: str) -> Secret:
+    """Return *text* as a secret of the form that *part* must have, and not too long."""
     if len(text) > MAX_LENGTH:
         raise UsageError(f"{what} is longer than {MAX_LENGTH} characters", "look whether only the value was copied")
-    return Secret(text.encode())
+    secret = Secret(text.encode())
+    try:
+        if part.form.is_pem:
+            private_key(secret, part.form)
+        elif part.form is not Form.TEXT:
+            key_bytes(secret, part.form)
+    except KeyUnusable as error:
+        raise UsageError(f"{what} cannot be used: {error.message}", error.hint) from None
+    return secret
 
 
 def read_values(parts: Sequence[Part], data: bytes) -> dict[str, Secret]:
@@ -47,7 +63,7 @@ def read_values(parts: Sequence[Part], data: bytes) -> dict[str, Secret]:
         raise UsageError("the value on standard input is not UTF-8 text", "paste it as the service shows it") from None
     if len(parts) == 1:
         return {parts[0].name: checked_value(parts[0], text.removesuffix("\n").removesuffix("\r"))}
-    names = ", ".join(f"`{part.name}`" for part in parts)
+    names = ", ".join(f"`{part.name}`{' (if there is one)' if part.is_optional else ''}" for part in parts)
     hint = f"one JSON object with the texts {names}"
     try:
         found = json.loads(text, object_pairs_hook=_without_duplicates)
@@ -55,9 +71,10 @@ def read_values(parts: Sequence[Part], data: bytes) -> dict[str, Secret]:
         raise UsageError("standard input does not hold the parts of this key", hint) from None
     if not isinstance(found, Mapping) or not all(isinstance(value, str) for value in found.values()):
         raise UsageError("standard input does not hold the parts of this key", hint)
-    if found.keys() != {part.name for part in parts}:
+    wanted = {part.name for part in parts if not part.is_optional}
+    if not wanted <= found.keys() <= {part.name for part in parts}:
         raise UsageError(f"this key has the parts {names}, and no other", hint)
-    return {part.name: checked_value(part, found[part.name]) for part in parts}
+    return {part.name: checked_value(part, found[part.name]) for part in parts if part.name in found}
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

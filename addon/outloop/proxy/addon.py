@@ -228,7 +228,10 @@ class Outloop:
         runtime, workspace, service = self.bridge().runtime, exchange.workspace.name, exchange.service
         if upstream.status_code == 401:
             exchange.reason = Reason.KEY_REJECTED
-            runtime.vault.forget(workspace, service.key)
+            if exchange.token is not None:
+                runtime.vault.tokens.reject((workspace, service.key), exchange.token, time.time())
+            else:
+                runtime.vault.forget(workspace, service.key)
         elif upstream.status_code == 429 and (wait_s := retry_after_s(upstream.headers.get("retry-after", ""))):
             runtime.state.cool_down(workspace, service.name, time.time() + wait_s)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from mitmproxy import ctx
+
 from outloop.proxy import hardening
 from outloop.proxy.approvals import Approvals
+from outloop.proxy.credentials import Credentials
+from outloop.proxy.endpoint import TokenEndpoint
 from outloop.proxy.internal import InternalPages
+from outloop.proxy.minting import Minting
 from outloop.proxy.notification import Notifier
 from outloop.proxy.recording import Recorder
 from outloop.proxy.refusing import Refuser
@@ -35,7 +40,8 @@ class Bridge:
         self.recorder = Recorder(self.runtime.audit)
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
         self.approvals = Approvals(self.runtime, Notifier.find(os.environ))
-        self.requests = Requests(self.runtime, self.recorder, self.approvals)
+        minting = Minting(self.runtime, TokenEndpoint(lambda: str(ctx.options.ssl_verify_upstream_trusted_ca)))
+        self.requests = Requests(self.runtime, self.recorder, self.approvals, Credentials(self.runtime, minting))
         self.pages = InternalPages(self.runtime)
 
     def tokenless_workspace(self, peer: tuple[str, int] | None) -> str | None:

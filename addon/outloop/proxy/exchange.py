@@ -11,10 +11,11 @@ from enum import Enum
 
 from mitmproxy import http
 
-from outloop.core.auth import Edits
+from outloop.core.auth import Edits, Fields
 from outloop.core.cleaning import BodyCleaner
 from outloop.core.model import Agent, Decision, Reason, Request, Service, Workspace
-from outloop.core.outgoing import Fields, Outgoing
+from outloop.core.outgoing import Outgoing
+from outloop.core.secret import Secret
 from outloop.proxy.vault import Opened
 
 
@@ -91,6 +92,7 @@ class Exchange:
     stripped: int = 0
     cleaner: BodyCleaner | None = None
     opened: Opened | None = None
+    token: Secret | None = None
     scrubbed: int = 0
     streamed_hits: int = 0
     secret_exposed: int | None = None

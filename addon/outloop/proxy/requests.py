@@ -11,13 +11,14 @@ from mitmproxy import http
 from outloop.core.approvals import Approval
 from outloop.core.auth import Edits
 from outloop.core.decide import decide, service_for, wants_body
-from outloop.core.errors import KeyLocked, KeyMissing, MalformedRequest
+from outloop.core.errors import MalformedRequest
 from outloop.core.model import Decision, Effect, Reason, Request, Service, Standing, Workspace
 from outloop.core.outgoing import Outgoing, may_override, refuse_form_override, stripped
 from outloop.core.paths import CanonicalPath, canonical_path, split_target
 from outloop.core.target import disagreement
 from outloop.proxy.admission import Refused, dialled, workspace_of
 from outloop.proxy.approvals import AgentLeft, Approvals
+from outloop.proxy.credentials import Credentials, known
 from outloop.proxy.exchange import Exchange, Phase, Release
 from outloop.proxy.flows import field_values, is_websocket, names_of, raw_target, refuse_unreadable
 from outloop.proxy.recording import Recorder
@@ -32,10 +33,11 @@ WATCHED_BYTES = 64 * 1024  # a body up to this is looked at before any of it lea
 class Requests:
     """Decides requests. Every method raises Refused, or what the fail-closed wrapper turns into a refusal."""
 
-    def __init__(self, runtime: Runtime, recorder: Recorder, approvals: Approvals) -> None:
+    def __init__(self, runtime: Runtime, recorder: Recorder, approvals: Approvals, credentials: Credentials) -> None:
         self._runtime = runtime
         self._recorder = recorder
         self._approvals = approvals
+        self._credentials = credentials
 
     async def consider(self, flow: http.HTTPFlow, exchange: Exchange, *, in_tunnel: bool) -> None:
         """Decide on the head of *flow*, and release it, unless a rule has to read its body first."""
@@ -44,7 +46,7 @@ class Requests:
             self._read_target(flow, exchange, in_tunnel=in_tunnel)
         except MalformedRequest as error:
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
-        request, service = _known(exchange)
+        request, service = known(exchange)
         declared = _declared_length(flow.request)
         is_read = wants_body(request, service)
         if declared == 0:
@@ -55,19 +57,19 @@ class Requests:
             decision = await self._decide(exchange)
             if decision.effect is Effect.DENY:  # whatever the body says: it is not waited for
                 raise Refused(decision.reason, decision.detail)
-            is_read = may_override(request.method, request.content_type)
+            is_read = may_override(request.method, request.content_type) or service.auth.signs_body(request.host)
         if not is_read and (declared is None or declared > WATCHED_BYTES):
             await self._settle(flow, exchange)
         elif declared is not None and declared > service.body_limit:
-            raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
+            raise _too_large(service, request)
         else:
             exchange.phase = Phase.AWAITING_BODY
 
     async def consider_body(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Decide *flow*, whose body has come in whole or went over the limit."""
-        request, service = _known(exchange)
+        request, service = known(exchange)
         if exchange.body_overflow:
-            raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
+            raise _too_large(service, request)
         body = flow.request.raw_content or b""
         if may_override(request.method, request.content_type):
             try:
@@ -120,13 +122,16 @@ class Requests:
     async def _send(self, exchange: Exchange, decision: Decision, approval: Approval | None) -> None:
         """Release *exchange*, using up its *approval*, which is given back when it is not released after all."""
         await self._take(exchange, decision)
-        opened, edits = await self._open(exchange)
+        opened, edits = await self._credentials.open(exchange)
         try:
             if approval is not None:
                 await self._approvals.use(exchange, approval)
             await self._recorder.allowed(exchange, opened)
             if approval is not None and exchange.has_left:
                 raise AgentLeft
+            if edits is None:
+                edits = await self._credentials.mint(exchange)
+            self._runtime.vault.remember(edits.signatures)
             _release(exchange, edits)
         finally:
             if exchange.phase is not Phase.RELEASED:
@@ -134,7 +139,7 @@ class Requests:
 
     async def _decide(self, exchange: Exchange) -> Decision:
         """Decide by the policy that *exchange* began with, and by how its key stands at this moment."""
-        request, service = _known(exchange)
+        request, service = known(exchange)
         workspace = exchange.workspace
         assert workspace is not None
         state = self._runtime.state.snapshot()
@@ -167,7 +172,7 @@ class Requests:
 
     async def _take(self, exchange: Exchange, decision: Decision) -> None:
         """Count *exchange* against its service's limit. Raises Refused when that is used up."""
-        _, service = _known(exchange)
+        _, service = known(exchange)
         if service.limit is None:
             return
         name = exchange.agent.workspace
@@ -177,38 +182,24 @@ class Requests:
             exchange.decision = replace(decision, effect=Effect.DENY, reason=Reason.RATE_LIMITED, retry_after_s=wait_s)
             raise Refused(Reason.RATE_LIMITED, "this service's limit is used up")
 
-    async def _open(self, exchange: Exchange) -> tuple[Opened, Edits]:
-        """Open the workspace's keys; return them, and the edits that put this service's on the request. Raises Refused."""
-        _, service = _known(exchange)
-        assert exchange.workspace is not None
-        try:
-            opened = await self._runtime.vault.open(exchange.workspace, service, self._runtime.state.snapshot(), time.time())
-            edits = service.auth.edits(opened.parts[service.key])
-        except (KeyMissing, KeyError):
-            raise Refused(Reason.KEY_MISSING, f"no key is stored for {service.name} in this workspace") from None
-        except KeyLocked:
-            raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
-        exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange)
-        return opened, edits
-
     def _peek(self, exchange: Exchange) -> Opened | None:
         return self._runtime.vault.peek(exchange.agent.workspace)
 
 
 def _release(exchange: Exchange, edits: Edits) -> None:
-    request, service = _known(exchange)
+    request, service = known(exchange)
     outgoing = exchange.outgoing
-    assert outgoing is not None
+    assert outgoing is not None and exchange.opened is not None
+    exchange.opened = exchange.opened.with_signatures(edits.signatures)
     exchange.release = Release(request, outgoing.fields, outgoing.query, edits, service.headers)
     exchange.request_bytes = len(request.body or b"")
     exchange.sent_s = time.monotonic()
     exchange.phase = Phase.RELEASED
 
 
-def _known(exchange: Exchange) -> tuple[Request, Service]:
-    assert exchange.request is not None and exchange.service is not None
-    return exchange.request, exchange.service
+def _too_large(service: Service, request: Request) -> Refused:
+    reader = "the signature covers" if service.auth.signs_body(request.host) else "a rule must read"
+    return Refused(Reason.BODY_TOO_LARGE, f"{reader} this body, which may have at most {service.body_limit} bytes")
 
 
 def _with_body(request: Request, body: bytes) -> Request:

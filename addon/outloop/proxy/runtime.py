@@ -148,6 +148,8 @@ class Runtime:
             await asyncio.sleep(RELOAD_INTERVAL_S)
             try:
                 await self._reload()
+                if not self.vault.tokens.is_empty:
+                    self.vault.tokens.drop_disabled(self.state.snapshot().keys)
             except Exception as error:  # noqa: BLE001  (the last good policy stays, and it is tried again)
                 logger.error("outloop: policies could not be read again: %s", error)
                 self.event("policy_refused", detail=f"policies could not be read again: {type(error).__name__}")

@@ -128,11 +128,10 @@ def _request(
     event: RequestHeaders, release: Release, fields: tuple[tuple[bytes, bytes], ...], query: str, *, is_http1: bool
 ) -> http.Request:
     decided = release.request
-    authority = decided.host if decided.port == 443 else f"{decided.host}:{decided.port}"
     is_h2 = event.request.is_http2
     if is_http1 or not is_h2:
         # Also for what came over HTTP/2: left to itself, mitmproxy writes the authority with its xn-- labels decoded.
-        fields = ((b"Host", authority.encode()), *fields)
+        fields = ((b"Host", decided.authority.encode()), *fields)
         if decided.method == "WEBSOCKET":
             fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
     # Copies, for the constructor checks the type of every field: a tenth of a request's whole cost.
@@ -141,7 +140,7 @@ def _request(
     request.data = data = copy(event.request.data)
     data.host, data.port, data.scheme = decided.host, decided.port, b"https"
     data.method = wire_method(decided.method).encode()
-    data.authority = authority.encode() if is_h2 else b""
+    data.authority = decided.authority.encode() if is_h2 else b""
     data.path = (decided.path.text + (f"?{query}" if query else "")).encode()
     data.http_version = b"HTTP/2.0" if is_h2 else b"HTTP/1.1"
     data.headers = http.Headers([(name.lower(), value) for name, value in fields] if not is_http1 else fields)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing, OutloopError
 from outloop.core.secret import Secret
@@ -25,7 +25,7 @@ READ_LIMIT_S = 5.0
 PAUSE_S = 5.0
 
 KeyId = tuple[str, str]
-Stamp = tuple[int, str, int]
+Stamp = tuple[int, str, int, int]
 
 
 class KeyReader(Protocol):
@@ -37,6 +37,10 @@ class KeyReader(Protocol):
 
     def previous(self, workspace: str, key: str) -> Mapping[str, Secret] | None:
         """Return its parts from before the last rotation."""
+        ...
+
+    def renew(self, workspace: str, key: str, before: Mapping[str, Secret], parts: Mapping[str, Secret]) -> None:
+        """Store *parts* in the place of *before*."""
         ...
 
 
@@ -93,8 +97,8 @@ class KeyCache:
         self._answers: dict[KeyId, tuple[Stamp, Answer]] = {}
         self._forgotten: dict[KeyId, int] = {}
         self._reads: list[_Read] = []
-        self._stuck: _Read | None = None
-        self._queue: SimpleQueue[_Read] = SimpleQueue()
+        self._stuck: Future[Any] | None = None
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._keychain: KeyReader | None = None
 
@@ -121,9 +125,40 @@ class KeyCache:
             self._forgotten[workspace, name] = self._forgotten.get((workspace, name), 0) + 1
             self._answers.pop((workspace, name), None)
 
+    async def renew(self, record: KeyRecord, before: Mapping[str, Secret], parts: Mapping[str, Secret]) -> None:
+        """Store *parts* in the keychain in the place of *before*; the next load reads them.
+
+        Raises KeyMissing or KeyLocked; the latter also when it took too long, and then it may yet happen.
+        """
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                with Refusing("the keychain"):
+                    self._opened().renew(record.workspace, record.name, before, parts)
+                done.set_result(None)
+            except KeychainError as error:
+                done.set_exception(error)
+            except OutloopError as error:
+                done.set_exception(KeyLocked(error.message, error.hint))
+
+        with self._lock:
+            if self._is_stuck():
+                raise _out_of_time()
+            self._hand_over(work)
+        try:
+            async with asyncio.timeout(self._read_limit_s):
+                await asyncio.wrap_future(done)
+        except TimeoutError:
+            with self._lock:
+                self._stuck = done
+            raise _out_of_time() from None
+        self.forget(record.workspace, record.name)
+
     def _stamp(self, record: KeyRecord) -> Stamp:
         # `added_at` as well: generations start anew when state.db was deleted.
-        return record.generation, record.added_at, self._forgotten.get(_id(record), 0)
+        return record.generation, record.added_at, record.renewals, self._forgotten.get(_id(record), 0)
 
     def _answer(self, key: KeyId, stamp: Stamp) -> Answer | None:
         kept, answer = self._answers.get(key, (None, None))
@@ -138,9 +173,8 @@ class KeyCache:
 
     def _read_of(self, stale: tuple[KeyRecord, ...], wanted: Mapping[KeyId, Stamp]) -> _Read | None:
         """Return the read to wait for: one under way that covers *stale*, or a new one; None while the thread is stuck."""
-        if self._stuck is not None and not self._stuck.done.done():
+        if self._is_stuck():
             return None
-        self._stuck = None
         missing = {_id(record): wanted[_id(record)] for record in stale}
         for read in self._reads:
             if missing.items() <= read.wanted.items():
@@ -149,11 +183,20 @@ class KeyCache:
         done.set_running_or_notify_cancel()  # from here on no waiting request that is cancelled can cancel it for the others
         read = _Read(missing, stale, done)
         self._reads.append(read)
-        self._queue.put(read)
+        self._hand_over(lambda: self._read(read))
+        return read
+
+    def _is_stuck(self) -> bool:
+        if self._stuck is not None and self._stuck.done():
+            self._stuck = None
+        return self._stuck is not None
+
+    def _hand_over(self, work: Callable[[], None]) -> None:
+        """Have the keychain's thread do *work*, which raises nothing."""
+        self._queue.put(work)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="outloop-keychain", daemon=True)
             self._thread.start()
-        return read
 
     async def _finished(self, read: _Read) -> Mapping[KeyId, Answer]:
         try:
@@ -161,18 +204,20 @@ class KeyCache:
                 return await asyncio.wrap_future(read.done)
         except TimeoutError:
             with self._lock:
-                self._stuck = read
+                self._stuck = read.done
             return {}
 
     def _work(self) -> None:
         while True:
-            read = self._queue.get()
-            answers = self._read_all(read.records)
-            with self._lock:
-                self._reads.remove(read)
-                # Under the stamps of when it was asked for: what was forgotten meanwhile is stale as it arrives.
-                self._answers.update({key: (stamp, answers[key]) for key, stamp in read.wanted.items()})
-            read.done.set_result(answers)
+            self._queue.get()()
+
+    def _read(self, read: _Read) -> None:
+        answers = self._read_all(read.records)
+        with self._lock:
+            self._reads.remove(read)
+            # Under the stamps of when it was asked for: what was forgotten meanwhile is stale as it arrives.
+            self._answers.update({key: (stamp, answers[key]) for key, stamp in read.wanted.items()})
+        read.done.set_result(answers)
 
     def _read_all(self, records: Iterable[KeyRecord]) -> dict[KeyId, Answer]:
         answers: dict[KeyId, Answer] = {}
@@ -187,15 +232,19 @@ class KeyCache:
     def _read_one(self, record: KeyRecord) -> Answer:
         try:
             with Refusing("the keychain"):
-                if self._keychain is None:
-                    self._keychain = self._open_keychain()
-                parts = self._keychain.get(record.workspace, record.name)
+                keychain = self._opened()
+                parts = keychain.get(record.workspace, record.name)
                 grace = record.previous_until is not None
-                return LoadedKey(parts, self._keychain.previous(record.workspace, record.name) if grace else None)
+                return LoadedKey(parts, keychain.previous(record.workspace, record.name) if grace else None)
         except KeyMissing as error:
             return _Refused(KeyMissing, error.message, error.hint, float("inf"))
         except OutloopError as error:
             return _Refused(KeyLocked, error.message, error.hint, self._clock() + self._pause_s)
+
+    def _opened(self) -> KeyReader:
+        if self._keychain is None:
+            self._keychain = self._open_keychain()
+        return self._keychain
 
 
 def _id(record: KeyRecord) -> KeyId:
@@ -204,5 +253,9 @@ def _id(record: KeyRecord) -> KeyId:
 
 def _told(answer: Answer | None) -> LoadedKey | KeychainError:
     if answer is None:
-        return KeyLocked("the keychain did not answer in time", "unlock it, or look for a window in which it asks something")
+        return _out_of_time()
     return answer.error() if isinstance(answer, _Refused) else answer
+
+
+def _out_of_time() -> KeyLocked:
+    return KeyLocked("the keychain did not answer in time", "unlock it, or look for a window in which it asks something")

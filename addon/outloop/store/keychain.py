@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from outloop.core.errors import KeyLocked, KeyMissing, UsageError
+from outloop.core.errors import KeyLocked, KeyMissing, KeyReplaced, UsageError
 from outloop.core.secret import Secret
 from outloop.store.backends import EMBEDDED, Refusing, choose, label, load
 from outloop.store.home import Home
@@ -87,6 +87,21 @@ class Keychain:
         if before is not None:
             self._store(user + PREVIOUS, before)
         self._store(user, _text_of(parts))
+
+    def renew(self, workspace: str, key: str, before: Mapping[str, Secret], parts: Mapping[str, Secret]) -> None:
+        """Store *parts* in the place of *before*, which become the previous ones. Nothing changes where *parts* stand already.
+
+        Raises KeyReplaced when neither stands there: somebody else has given the key a value meanwhile, and that one stays.
+        """
+        stored = self.get(workspace, key)
+        if stored == dict(parts):
+            return
+        if stored != dict(before):
+            raise KeyReplaced(f"the key {_user(workspace, key)} got another value meanwhile", "send the request again")
+        # The new one first: those before are of no use any more, and these cannot be had again.
+        user = _user(workspace, key)
+        self._store(user, _text_of(parts))
+        self._store(user + PREVIOUS, _text_of(before))
 
     def delete(self, workspace: str, key: str) -> None:
         """Delete a key's parts, previous ones too. Entries that are not there are no error."""

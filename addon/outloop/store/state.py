@@ -24,7 +24,8 @@ class KeyRecord:
     """A key without its value.
 
     `generation` never repeats within a home: two records with the same one stand for the same value. `added_at` is UTC
-    ISO 8601; until `previous_until` (seconds since the epoch) the value before the last rotation is still scrubbed.
+    ISO 8601; until `previous_until` (seconds since the epoch) the value before the last rotation is still scrubbed. `renewals`
+    counts the values that a provider has exchanged since: the same key to its operator, another text in the keychain.
     """
 
     workspace: str
@@ -34,6 +35,7 @@ class KeyRecord:
     generation: int
     added_at: str
     previous_until: float | None
+    renewals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class StateStore:
         self._revision: tuple[int, int] | None = None
         self._state = State({}, {}, {}, {})
 
+    @property
+    def folder(self) -> Path:
+        """The home that the state is of."""
+        return self._path.parent
+
     def snapshot(self) -> State:
         """Return the state as of now. Made to be called on the event loop for every request: ~10 µs when nothing changed."""
         try:
@@ -130,6 +137,16 @@ class StateStore:
             connection.execute(
                 "UPDATE keys SET generation = ?, previous_until = ? WHERE workspace = ? AND name = ?",
                 (_next_generation(connection), previous_until, workspace, name),
+            )
+            return _key(connection, workspace, name)
+
+    def renew_key(self, workspace: str, name: str, previous_until: float) -> KeyRecord:
+        """Record that a provider has exchanged a key's value; its generation stays. Raises UsageError where it is not."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE keys SET renewals = renewals + 1, previous_until = max(coalesce(previous_until, 0), ?)"
+                " WHERE workspace = ? AND name = ?",
+                (previous_until, workspace, name),
             )
             return _key(connection, workspace, name)
 
@@ -297,12 +314,12 @@ def _next_generation(connection: sqlite3.Connection) -> int:
     return generation
 
 
-_KEY_QUERY = "SELECT workspace, name, service, runtime_access, generation, added_at, previous_until FROM keys"
+_KEY_QUERY = "SELECT workspace, name, service, runtime_access, generation, added_at, previous_until, renewals FROM keys"
 
 
-def _key_record(row: tuple[str, str, str, int, int, str, float | None]) -> KeyRecord:
-    workspace, name, service, runtime_access, generation, added_at, previous_until = row
-    return KeyRecord(workspace, name, service, runtime_access == 1, generation, added_at, previous_until)
+def _key_record(row: tuple[str, str, str, int, int, str, float | None, int]) -> KeyRecord:
+    workspace, name, service, runtime_access, generation, added_at, previous_until, renewals = row
+    return KeyRecord(workspace, name, service, runtime_access == 1, generation, added_at, previous_until, renewals)
 
 
 def _key(connection: sqlite3.Connection, workspace: str, name: str) -> KeyRecord:

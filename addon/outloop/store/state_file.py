@@ -75,8 +75,11 @@ _DELIVERIES = """
 CREATE TABLE deliveries (target TEXT NOT NULL, writer TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (target, writer));
 """
 
+# How often a proxy has stored a new value that a provider gave in exchange for the one before (a refresh token).
+_RENEWALS = "ALTER TABLE keys ADD COLUMN renewals INTEGER NOT NULL DEFAULT 0;"
+
 # Step N brings a file from version N-1 to N. A step that has been released is never edited.
-MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DELIVERIES)
+MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DELIVERIES, _RENEWALS)
 
 
 def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:

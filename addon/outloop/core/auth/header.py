@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.auth.base import Edits, Facts, Part, Parts, Plain
 from outloop.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Header(Plain):
     """``<name>: <prefix><token>``."""
 
     name: str
@@ -21,7 +21,7 @@ class Header:
     def stripped_headers(self) -> frozenset[str]:
         return frozenset({self.name.lower()})
 
-    def edits(self, parts: Parts) -> Edits:
+    def edits(self, parts: Parts, facts: Facts) -> Edits:
         return Edits(headers=((self.name, Secret(self.prefix.encode() + parts["token"].reveal())),))
 
     def derived(self, parts: Parts) -> tuple[Secret, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.auth.base import Edits, Facts, Part, Parts, Plain
 
 
 @dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(Plain):
     """Each of `names` is a header and a part of the key; those in `public` identify and are not scrubbed."""
 
     names: tuple[str, ...]
@@ -23,7 +23,7 @@ class Headers:
     def stripped_headers(self) -> frozenset[str]:
         return frozenset(name.lower() for name in self.names)
 
-    def edits(self, parts: Parts) -> Edits:
+    def edits(self, parts: Parts, facts: Facts) -> Edits:
         return Edits(headers=tuple((name, parts[name]) for name in self.names))
 
     def derived(self, parts: Parts) -> tuple[()]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outloop.core.auth.base import Edits, Part, Parts
+from outloop.core.auth.base import Edits, Facts, Part, Parts, Plain
 from outloop.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class Query(Plain):
     """``?<param>=<token>``."""
 
     param: str
@@ -20,7 +20,7 @@ class Query:
     def stripped_query(self) -> frozenset[str]:
         return frozenset({self.param.lower()})
 
-    def edits(self, parts: Parts) -> Edits:
+    def edits(self, parts: Parts, facts: Facts) -> Edits:
         return Edits(query=((self.param, parts["token"]),))
 
     def derived(self, parts: Parts) -> tuple[Secret, ...]:

@@ -10,9 +10,10 @@ from outloop.core.hosts import split_authority
 from outloop.core.model import HTTPS_PORT, INTERNAL_HOST, HostClaim
 from outloop.core.paths import canonical_path
 from outloop.core.policy.document import Listing, Node, Scalar
-from outloop.core.policy.problems import Problems, shown
+from outloop.core.policy.problems import Problems, looks_secret, shown
 
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_TOKEN_URL = re.compile(r"https://([^/?#@\\]+)(?:/[!-\"$-~]*)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)(/[^?#]*)?")
 
 
@@ -68,6 +69,25 @@ def _read_plain_host(node: Scalar, text: str, problems: Problems) -> HostClaim |
         problems.add(node, f"`{INTERNAL_HOST}` is Outloop's own")
         return None
     return HostClaim(host, port)
+
+
+def read_token_url(node: Scalar, text: str, problems: Problems) -> None:
+    """Note what is wrong with *text*, a token endpoint's URL that stands at *node* (or was filled there)."""
+    form = "such as `https://login.example.com/oauth/token`"
+    url = _TOKEN_URL.fullmatch(text)
+    if url is None:
+        reason = "is not over https" if text.lower().startswith("http:") else "is not the url of a token endpoint"
+        problems.add(node, f"{shown(text)} {reason}", form)
+        return
+    try:
+        host, _ = split_authority(url[1], HTTPS_PORT)
+    except MalformedRequest as error:
+        problems.add(node, f"{shown(url[1])} is not a host: {error.message}", form)
+        return
+    if host == INTERNAL_HOST:
+        problems.add(node, f"`{INTERNAL_HOST}` is Outloop's own")
+    if looks_secret(text):
+        problems.add(node, "the token endpoint's url looks like it holds a secret", "`outloop key add` stores the key's parts")
 
 
 def _ascii_form(text: str) -> str | None:

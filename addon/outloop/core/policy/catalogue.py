@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from outloop.core.auth import Scheme
+from outloop.core.auth import OAuth2, Scheme
 from outloop.core.model import Operation, Probe
 from outloop.core.policy.addresses import filled, params_of, read_base, read_host
 from outloop.core.policy.credentials import read_auth
@@ -48,8 +48,9 @@ class CatalogueEntry:
 
     @property
     def params(self) -> tuple[str, ...]:
-        """The ``{param}`` that a workspace must fill: those of hosts, base and safe proof."""
-        in_address = [name for text in (*self.hosts, self.base) for name in params_of(text)]
+        """The ``{param}`` that a workspace must fill: those of hosts, base, token endpoint and safe proof."""
+        token_url = self.auth.token_url if isinstance(self.auth, OAuth2) else ""
+        in_address = [name for text in (*self.hosts, self.base, token_url) for name in params_of(text)]
         return tuple(dict.fromkeys([*in_address, *probe_params(self.proof)]))
 
     @property

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 
-from outloop.core.auth import Basic, Bearer, Cookie, Header, Headers, Query, Scheme
+from outloop.core.auth import AwsSigV4, Basic, Bearer, Cookie, Header, Headers, Query, Scheme
 from outloop.core.policy.document import Fields, Listing, Node, Scalar
 from outloop.core.policy.problems import Problems, looks_secret, shown
+from outloop.core.policy.signing import read_hmac, read_jwt, read_oauth2
+from outloop.core.policy.spots import FRAMING, PARAM_NAME, TOKEN, VALUE, header_name, read_prefix, text_at
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110 §5.6.2
-_VALUE = re.compile(r"[\x20-\x7e]*")
-_PARAM = re.compile(r"[\x21-\x7e]+")
-_FRAMING = frozenset(
-    "host connection content-length transfer-encoding te trailer upgrade expect keep-alive proxy-connection content-encoding "
-    "proxy-authenticate proxy-authorization proxy-authentication-info range if-range via forwarded".split()
-)
 _OVERRIDES = frozenset("x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split())
 _CREDENTIAL = re.compile(
     r"auth|token|secret|passw|api-?key|access-?key|cookie|credential|session|signature|^x-key$|^key$|bearer", re.IGNORECASE
@@ -24,7 +19,7 @@ _STORE = "`outloop key add` stores it in the keychain, and `auth` says where it 
 
 def read_auth(node: Node | None, problems: Problems) -> Scheme | None:
     """Build the scheme at *node*; None where it has not the shape of one (then the structural check has said so)."""
-    kind = _text(node, "type")
+    kind = text_at(node, "type")
     if not isinstance(node, Fields) or kind is None:
         return None
     if kind == "bearer":
@@ -32,18 +27,19 @@ def read_auth(node: Node | None, problems: Problems) -> Scheme | None:
     if kind == "basic":
         return Basic()
     if kind == "header":
-        name = _header_name(node.get("name"), problems)
-        prefix = node.get("prefix")
-        if isinstance(prefix, Scalar) and not _VALUE.fullmatch(prefix.text):
-            problems.add(prefix, "a header's prefix is printable ascii")
-        return Header(name, prefix.text if isinstance(prefix, Scalar) else "") if name else None
+        name = header_name(node.get("name"), problems)
+        prefix = read_prefix(node, problems)
+        return Header(name, prefix) if name else None
     if kind == "headers":
         return _read_headers_scheme(node, problems)
     if kind == "cookie":
-        return _named(node.get("name"), _TOKEN, "a cookie's name", problems, Cookie)
+        return _named(node.get("name"), TOKEN, "a cookie's name", problems, Cookie)
     if kind == "query":
-        return _named(node.get("param"), _PARAM, "a query parameter's name", problems, Query)
-    return None
+        return _named(node.get("param"), PARAM_NAME, "a query parameter's name", problems, Query)
+    if kind == "aws_sigv4":
+        return AwsSigV4(text_at(node, "service") or "", text_at(node, "region") or "")
+    readers = {"jwt": read_jwt, "hmac": read_hmac, "oauth2": read_oauth2}
+    return readers[kind](node, problems) if kind in readers else None
 
 
 def read_headers(node: Node | None, auth: Scheme | None, problems: Problems) -> tuple[tuple[str, str], ...]:
@@ -59,7 +55,7 @@ def read_headers(node: Node | None, auth: Scheme | None, problems: Problems) -> 
             problems.add(key, fault, hint)
         elif isinstance(value, Scalar) and looks_secret(value.text):
             problems.add(value, f"the static header `{key.text}` looks like a secret", f"policy files hold none: {_STORE}")
-        elif isinstance(value, Scalar) and not _VALUE.fullmatch(value.text):
+        elif isinstance(value, Scalar) and not VALUE.fullmatch(value.text):
             problems.add(value, f"the static header `{key.text}` is not printable ascii on one line")
         elif isinstance(value, Scalar):
             found.append((key.text, value.text.strip(" ")))
@@ -68,9 +64,9 @@ def read_headers(node: Node | None, auth: Scheme | None, problems: Problems) -> 
 
 def _header_fault(name: str, auth: Scheme | None) -> tuple[str | None, str | None]:
     lower = name.lower()
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         return f"{shown(name)} is not a header name", "letters, digits and `-`"
-    if lower in _FRAMING:
+    if lower in FRAMING:
         return f"the header `{name}` belongs to the connection, not to a policy", None
     if lower in _OVERRIDES:
         return (
@@ -85,7 +81,7 @@ def _header_fault(name: str, auth: Scheme | None) -> tuple[str | None, str | Non
 def _read_headers_scheme(node: Fields, problems: Problems) -> Scheme | None:
     names_node, public_node = node.get("names"), node.get("public")
     items = names_node.items if isinstance(names_node, Listing) else ()
-    names = [name for name in (_header_name(item, problems) for item in items) if name]
+    names = [name for name in (header_name(item, problems) for item in items) if name]
     listed = public_node.items if isinstance(public_node, Listing) else ()
     for item in listed:
         if isinstance(item, Scalar) and item.text not in names:
@@ -98,20 +94,6 @@ def _read_headers_scheme(node: Fields, problems: Problems) -> Scheme | None:
     return Headers(tuple(names), public) if names else None
 
 
-def _header_name(node: Node | None, problems: Problems) -> str | None:
-    if not isinstance(node, Scalar) or not node.text:
-        return None
-    if not _TOKEN.fullmatch(node.text):
-        problems.add(node, f"{shown(node.text)} is not a header name", "letters, digits and `-`, such as X-Api-Key")
-    elif node.text.lower() in _FRAMING - {"proxy-authorization"} or node.text.lower() == "cookie":
-        problems.add(node, f"the header `{node.text}` cannot carry a key", "`auth: {type: cookie, name: …}` sets a cookie")
-    elif node.text.lower() == "proxy-authorization":
-        problems.add(node, "the header `Proxy-Authorization` never leaves the proxy")
-    else:
-        return node.text
-    return None
-
-
 def _named(
     node: Node | None, form: re.Pattern[str], what: str, problems: Problems, scheme: type[Cookie] | type[Query]
 ) -> Scheme | None:
@@ -121,8 +103,3 @@ def _named(
         problems.add(node, f"{shown(node.text)} is not {what}")
         return None
     return scheme(node.text)
-
-
-def _text(node: Node | None, name: str) -> str | None:
-    value = node.get(name) if isinstance(node, Fields) else None
-    return value.text if isinstance(value, Scalar) else None

@@ -42,10 +42,10 @@ def _service_changes(old: Service, new: Service) -> Iterator[str]:
     for text in dict.fromkeys(after):
         if text not in before:
             yield f"+ {new.name}: {text}"
-    for what in ("key", "hosts", "base", "limit"):
+    for what in ("key", "hosts", "base", "auth", "limit"):
         one, other = getattr(old, what), getattr(new, what)
         if one != other:
             yield f"{new.name}: {what} changed"
-    described = ("rules", "key", "hosts", "base", "limit", "place")
+    described = ("rules", "key", "hosts", "base", "auth", "limit", "place")
     if replace(old, **{what: getattr(new, what) for what in described}) != new:
         yield f"{new.name}: other settings changed"

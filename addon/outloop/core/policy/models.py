@@ -8,79 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+from outloop.core.policy.auth_models import Auth
+from outloop.core.policy.shape import LONGEST_LINE, Line, Shape, WhereScalar, optional
 
 NAME = "^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 LIMIT = "^[1-9][0-9]{0,6}/(?:s|min|h|day)$"
 PARAM = "^[A-Za-z_][A-Za-z0-9_]*$"
 
-LONGEST_LINE = 2048
 MOST_SERVICES = 500
 MOST_RULES = 500
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Param = Annotated[str, StringConstraints(pattern=PARAM)]
-Line = Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)]
-WhereScalar = str | int | float | bool | None
-
-
-def optional(description: str, **constraints: Any) -> Any:
-    """Return a field that may be left out; null is not a way to leave it out."""
-    return Field(default=None, description=description, **constraints)
-
-
-class Shape(BaseModel):
-    """A mapping with known fields: any other is refused, and no value is converted into another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class BearerShape(Shape):
-    """Authorization: Bearer TOKEN (RFC 6750)."""
-
-    type: Literal["bearer"]
-
-
-class HeaderShape(Shape):
-    """The token in a header of the service's own."""
-
-    type: Literal["header"]
-    name: Line = Field(description="the header's name, such as X-Api-Key")
-    prefix: str = optional("what stands before the token, such as `Token `", max_length=64)
-
-
-class BasicShape(Shape):
-    """HTTP Basic (RFC 7617); the key has the parts username and password."""
-
-    type: Literal["basic"]
-
-
-class QueryShape(Shape):
-    """The token in the query."""
-
-    type: Literal["query"]
-    param: Line = Field(description="the query parameter's name")
-
-
-class CookieShape(Shape):
-    """The token in a cookie."""
-
-    type: Literal["cookie"]
-    name: Line = Field(description="the cookie's name")
-
-
-class HeadersShape(Shape):
-    """A key of several parts, each in a header of its own."""
-
-    type: Literal["headers"]
-    names: list[Line] = Field(min_length=1, max_length=10, description="the headers' names; each is a part of the key")
-    public: list[Line] = optional("those that identify and are no secret", max_length=10)
-
-
-Auth = Annotated[
-    BearerShape | HeaderShape | BasicShape | QueryShape | CookieShape | HeadersShape,
-    Field(discriminator="type", description="how the service takes its credential"),
-]
 
 
 class ProbeShape(Shape):

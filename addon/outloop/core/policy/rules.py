@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from outloop.core.model import Condition, Effect, Expected, Operation, Rule, Source
 from outloop.core.paths import PathPattern, compile_pattern
 from outloop.core.policy.document import Document, Fields, Listing, Node, Scalar
-from outloop.core.policy.models import LONGEST_LINE
 from outloop.core.policy.problems import Problems, nearest, shown
+from outloop.core.policy.shape import LONGEST_LINE
 
 WEBSOCKET = "WEBSOCKET"
 # RFC 9110 §9, RFC 5789, RFC 4918, RFC 3253, RFC 5323 and HTTP QUERY; PURGE and LINK are not standard but sent.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from outloop.core.auth import Scheme
+from outloop.core.auth import AwsSigV4, OAuth2, Scheme
 from outloop.core.model import BODY_LIMIT, HostClaim, Probe, RequestLimit, Rule, Service
-from outloop.core.policy.addresses import filled, read_base, read_host, read_hosts
+from outloop.core.policy.addresses import filled, params_of, read_base, read_host, read_hosts, read_token_url
 from outloop.core.policy.catalogue import CatalogueEntry
 from outloop.core.policy.credentials import read_auth, read_headers
 from outloop.core.policy.dead import report_dead_rules
@@ -67,8 +67,9 @@ class ServiceReader:
         params = self._read_params(name, node.get("params"), node.key("params"), entry)
         slash = node.get("encoded_slash")
         encoded_slash = slash.text == "keep" if isinstance(slash, Scalar) else bool(entry and entry.encoded_slash)
-        auth: Scheme | None = entry.auth if entry else read_auth(node.get("auth"), self.problems)
+        auth = self._auth(name, node, entry, params)
         hosts = self._hosts(name, node, entry, params)
+        self._report_unsignable(node.get("auth") or name, auth, hosts)
         rules = self._read_rules(node.get("rules"), encoded_slash)
         headers = read_headers(node.get("headers"), auth, self.problems)
         base = read_base(name, filled(entry.base, params), self.problems) if entry else self._read_own_base(node.get("base"))
@@ -98,6 +99,25 @@ class ServiceReader:
             body_limit=BODY_LIMIT if body_limit is None else body_limit,
             place=self.document.place(name),
         )
+
+    def _auth(self, name: Scalar, node: Fields, entry: CatalogueEntry | None, params: Mapping[str, str]) -> Scheme | None:
+        if entry is None:
+            auth = read_auth(node.get("auth"), self.problems)
+            if isinstance(auth, OAuth2) and params_of(auth.token_url):
+                self.problems.add(node.get("auth") or name, "`{…}` in a token_url is for the catalogue", "write the url out")
+            return auth
+        if not isinstance(entry.auth, OAuth2) or not params_of(entry.auth.token_url):
+            return entry.auth
+        url = filled(entry.auth.token_url, params)
+        if not params_of(url):  # else a missing param has been noted
+            read_token_url(name, url, self.problems)
+        return replace(entry.auth, token_url=url)
+
+    def _report_unsignable(self, place: Node, auth: Scheme | None, hosts: tuple[HostClaim, ...]) -> None:
+        for host in dict.fromkeys(claim.host for claim in hosts):
+            if isinstance(auth, AwsSigV4) and auth.scope_for(host) is None:
+                hint = "add them: `auth: {type: aws_sigv4, service: execute-api, region: eu-west-1}`"
+                self.problems.add(place, f"{host} does not say for which AWS service and region to sign", hint)
 
     def _hosts(
         self, name: Scalar, node: Fields, entry: CatalogueEntry | None, params: Mapping[str, str]

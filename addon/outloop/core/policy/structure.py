@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from outloop.core.policy.auth_models import AWS_NAME
 from outloop.core.policy.document import Document, Fields, Listing, Node, Scalar, Step, find, plain
 from outloop.core.policy.models import LIMIT, NAME, RuleShape, ServiceShape
 from outloop.core.policy.problems import Problems, nearest, shown, suggestion
-
-NOT_YET = frozenset({"oauth2", "jwt", "aws_sigv4", "hmac"})
 
 _SECRET_FIELDS = frozenset({"token", "secret", "password", "api_key", "apikey", "value", "credential", "access_token"})
 _KEY_ADD = "a key's value never stands in a policy: `outloop key add SERVICE -w WORKSPACE` stores it in the keychain"
@@ -29,6 +28,7 @@ _FIELD_HINTS: dict[tuple[type[BaseModel], str], str] = {
 }
 _PATTERNS = {
     NAME: "up to 63 of a-z, 0-9, `-` and `_`, with a letter or digit at both ends",
+    AWS_NAME: "a-z, 0-9 and `-`, such as execute-api or eu-west-1",
     LIMIT: "COUNT/s, COUNT/min, COUNT/h or COUNT/day, such as 60/min",
 }
 _EXPECTED = {
@@ -40,6 +40,7 @@ _EXPECTED = {
     "model_attributes_type": "a mapping",
     "list_type": "a list",
 }
+_AUTH_TYPES = ("aws_sigv4", "basic", "bearer", "cookie", "header", "headers", "hmac", "jwt", "oauth2", "query")
 _TOO_LONG = frozenset({"too_long", "string_too_long"})
 
 
@@ -89,18 +90,14 @@ def _report(document: Document, shape: Any, detail: ErrorDetails, problems: Prob
 
 def _report_auth_type(node: Node, tag: str, problems: Problems) -> None:
     place = node.get("type") or node if isinstance(node, Fields) else node
-    valid = ("basic", "bearer", "cookie", "header", "headers", "query")
-    if tag in NOT_YET:
-        problems.add(place, f"auth type `{tag}` is not available in this version", f"available: {', '.join(valid)}")
-    else:
-        problems.add(place, f"unknown auth type {shown(tag)}", suggestion(tag, valid))
+    problems.add(place, f"unknown auth type {shown(tag)}", suggestion(tag, _AUTH_TYPES))
 
 
 def _report_pattern(node: Node, pattern: str, problems: Problems) -> None:
     if pattern == LIMIT:
         problems.add(node, f"{_found(node)} is not a limit", f"write {_PATTERNS[LIMIT]}")
-    elif pattern == NAME:
-        problems.add(node, f"{_found(node)} cannot be a name", f"use {_PATTERNS[NAME]}")
+    elif pattern in (NAME, AWS_NAME):
+        problems.add(node, f"{_found(node)} cannot be a name", f"use {_PATTERNS[pattern]}")
     else:
         problems.add(node, f"{_found(node)} cannot stand here", "use letters, digits and `_`, with no digit first")
 

@@ -43,6 +43,14 @@ def forms_of(secrets: Iterable[bytes]) -> tuple[Form, ...]:
     return tuple(merged.values())
 
 
+def signature_forms(signature: bytes) -> tuple[Form, ...]:
+    """Return the literal forms of *signature*, which is made and searched for within one exchange: the few that take no time.
+
+    Left out is what a stray ``%`` or ``\\`` before it may swallow of it while escapes within it are undone.
+    """
+    return (*map(Form, _plain(signature)), *_base64(signature))
+
+
 def _forms(secret: bytes) -> list[Form]:
     forms = [*map(Form, _plain(secret)), *_base64(secret)]
     return forms + [Form(value) for form in forms for value in _swallowed(form.value)]

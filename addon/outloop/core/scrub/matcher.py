@@ -38,7 +38,7 @@ class Tail(NamedTuple):
 class Matcher:
     """The compiled forms of a scrub set. Immutable; shared by every response."""
 
-    __slots__ = ("_beginnings", "_every", "_forms", "_gates", "_leads", "longest_bytes")
+    __slots__ = ("_beginnings", "_every", "_forms", "_gates", "_heads", "_leads", "longest_bytes")
 
     def __init__(self, forms: Sequence[Form]) -> None:
         by_head: defaultdict[bytes, list[Form]] = defaultdict(list)
@@ -47,11 +47,8 @@ class Matcher:
         heads = sorted(by_head)
         self._forms = [by_head[head] for head in heads]
         self._every = BytesAhoCorasick(heads, MatchKind.Standard, Implementation.DFA)
-        groups = [heads[start : start + _GROUP_HEADS] for start in range(0, len(heads), _GROUP_HEADS)]
-        # Leftmost search is the kind that has the vector path; what it skips over, `_every` finds.
-        self._gates = [self._every]
-        if len(groups) <= _GROUPS_MAXIMUM:
-            self._gates = [BytesAhoCorasick(group, MatchKind.LeftmostFirst) for group in groups]
+        self._heads = heads
+        self._gates: Sequence[BytesAhoCorasick] = ()  # made for the first longer text: most signatures never meet one
         self._beginnings = frozenset(head[:length] for head in heads for length in range(1, len(head)))
         self._leads = frozenset(lead for form in forms for lead in form.leads)
         self.longest_bytes = max((len(form.value) for form in forms), default=0)
@@ -63,7 +60,7 @@ class Matcher:
         """
         spans: list[Span] = []
         opened = len(text)
-        for gate in self._gates if len(text) > _SHORT_BYTES else (self._every,):
+        for gate in self._searched(text):
             if gate.find_matches_as_indexes(text):
                 spans, opened = self._compared(text, tail)
                 break
@@ -76,6 +73,17 @@ class Matcher:
         if edge and text[edge - 1] in self._leads:  # it may carry bits of the base64 character that follows
             opened = edge - 1
         return spans, opened
+
+    def _searched(self, text: bytes) -> Sequence[BytesAhoCorasick]:
+        """Return what *text* is searched by first: the quickest that lets nothing pass."""
+        if len(text) <= _SHORT_BYTES:
+            return (self._every,)
+        if not self._gates:
+            groups = [self._heads[start : start + _GROUP_HEADS] for start in range(0, len(self._heads), _GROUP_HEADS)]
+            # Leftmost search is the kind that has the vector path; what it skips over, `_every` finds.
+            is_few = len(groups) <= _GROUPS_MAXIMUM
+            self._gates = [BytesAhoCorasick(group, MatchKind.LeftmostFirst) for group in groups] if is_few else (self._every,)
+        return self._gates
 
     def _compared(self, text: bytes, tail: Tail | None) -> tuple[list[Span], int]:
         spans: list[Span] = []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from outloop.core.errors import ScrubError
-from outloop.core.scrub.forms import forms_of
+from outloop.core.scrub.forms import forms_of, signature_forms
 from outloop.core.scrub.matcher import Matcher, Span, Tail
 from outloop.core.scrub.spellings import (
     CONTEXT_BYTES,
@@ -33,7 +33,7 @@ _BREAKS = breaks()
 class ScrubSet:
     """Every form of a workspace's secrets, compiled. Immutable: made once per change of keys, shared by every response."""
 
-    matcher: Matcher
+    matchers: tuple[Matcher, ...]
     escapes: tuple[Spelling, ...]
     gate: Gate
     hold_limit_bytes: int
@@ -46,26 +46,47 @@ class ScrubSet:
             raise ScrubError("a secret shorter than 8 bytes cannot be told from ordinary text")
         matcher = Matcher(forms_of(values))
         spellings = escapes(b"".join(values))
-        return cls(matcher, spellings, Gate(spellings + _BREAKS), matcher.longest_bytes * LONGEST_ESCAPE_BYTES // 2)
+        return cls((matcher,), spellings, Gate(spellings + _BREAKS), matcher.longest_bytes * LONGEST_ESCAPE_BYTES // 2)
+
+    def with_signatures(self, signatures: Iterable[Secret]) -> ScrubSet:
+        """Return a set that takes out *signatures* as well, whose bytes are base64 or hex digits: for one exchange.
+
+        Nothing but their few forms is compiled: 0.1 ms, where a set of its own would take 1 ms.
+        """
+        # Padding says nothing of a signature, and its sign has no part in the spellings.
+        values = {signature.reveal().rstrip(b"=") for signature in signatures}
+        if not values:
+            return self
+        added = Matcher([form for value in sorted(values) for form in signature_forms(value)])
+        limit = max(self.hold_limit_bytes, added.longest_bytes * LONGEST_ESCAPE_BYTES // 2)
+        return ScrubSet((*self.matchers, added), self.escapes, self.gate, limit)
 
     @property
     def is_empty(self) -> bool:
         """Tell whether there is nothing to take out."""
-        return self.matcher.longest_bytes == 0
+        return all(matcher.longest_bytes == 0 for matcher in self.matchers)
 
     def survey(self, raw: bytes, context: bytes, is_final: bool) -> tuple[list[Span], int]:
         """Return the spans of *raw* to take out, and from where on it must wait for more bytes (`len(raw)` when nothing must).
 
         *context* is what stood before *raw*.
         """
-        spans, opened = self.matcher.find(raw, None if is_final else _tail(raw, context))
+        spans, opened = self._found(raw, None if is_final else _tail(raw, context))
         if not self.gate.opens(raw, context):
             return spans, opened
         for view in self._views(raw, context):
-            found, begun = self.matcher.find(view.text, None if is_final else _tail(view.text, context))
+            found, begun = self._found(view.text, None if is_final else _tail(view.text, context))
             spans += [view.raw_span(start, stop, raw) for start, stop in found]
             if begun < len(view.text):
                 opened = min(opened, view.raw_span(begun, begun + 1, raw)[0])
+        return spans, opened
+
+    def _found(self, text: bytes, tail: Tail | None) -> tuple[list[Span], int]:
+        spans, opened = self.matchers[0].find(text, tail)
+        for matcher in self.matchers[1:]:
+            more, begun = matcher.find(text, tail)
+            spans += more
+            opened = min(opened, begun)
         return spans, opened
 
     def _views(self, raw: bytes, context: bytes) -> Iterator[View]:

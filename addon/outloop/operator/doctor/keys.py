@@ -58,7 +58,7 @@ def _unreadable(keychain: Keychain, workspace: Workspace, service: Service) -> F
         return failure(_NAME, f"{named}: {keychain.label} did not answer within {PROBE_LIMIT_S:.0f} s", _LOCKED)
     except (KeyLocked, KeyMissing) as error:
         return failure(_NAME, error.message, error.hint or _LOCKED)
-    missing = [part.name for part in service.auth.parts if part.name not in parts]
+    missing = [part.name for part in service.auth.parts if part.name not in parts and not part.is_optional]
     if missing:
         text = f"{named} lacks {', '.join(missing)}, which {service.title} asks for"
         return failure(_NAME, text, f"outloop key rotate {service.key} -w {workspace.name}")

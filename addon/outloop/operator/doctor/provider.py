@@ -40,7 +40,9 @@ def _of_answer(premises: Premises, workspace: Workspace, service: Service, row: 
     shown = f"(row {str(row['id'])[-8:]})"
     show = f"outloop audit show {str(row['id'])[-8:]}"
     if status == _UNAUTHORIZED or reason == Reason.KEY_REJECTED:
+        is_services = status == _UNAUTHORIZED
         text = f"{said} rejected the key {service.key}: 401 {shown}"
+        text = text if is_services else f"the token endpoint of {said} rejected the key {service.key} {shown}"
         yield failure(_NAME, text, f"outloop key rotate {service.key} -w {workspace.name}")
         yield from _hints(premises, service, _ELSEWHERE)
     elif reason == Reason.UPSTREAM_UNTRUSTED:
