@@ -37,7 +37,14 @@ class Desk:
         self.keys = Keys(self.state, lambda: self.keychain, self.record, lambda: self.now)
 
     def record(
-        self, kind: str, *, workspace: str, agent: str | None = None, service: str | None = None, key: str | None = None
+        self,
+        kind: str,
+        *,
+        workspace: str,
+        agent: str | None = None,
+        service: str | None = None,
+        key: str | None = None,
+        detail: str | None = None,
     ) -> None:
         if self.audit_fails:
             raise AuditError("the audit record is full")

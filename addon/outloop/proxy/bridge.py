@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from outloop.proxy import hardening
 from outloop.proxy.approvals import Approvals
 from outloop.proxy.internal import InternalPages
-from outloop.proxy.notification import Notifier
 from outloop.proxy.recording import Recorder
 from outloop.proxy.refusing import Refuser
 from outloop.proxy.requests import Requests
@@ -34,7 +32,7 @@ class Bridge:
         self.traffic = Traffic()
         self.recorder = Recorder(self.runtime.audit)
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
-        self.approvals = Approvals(self.runtime, Notifier.find(os.environ))
+        self.approvals = Approvals(self.runtime, self.runtime.notifier)
         self.requests = Requests(self.runtime, self.recorder, self.approvals)
         self.pages = InternalPages(self.runtime)
 

@@ -14,6 +14,7 @@ from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Connection, Exchange, Lane, Phase
 from outloop.proxy.flows import names_of, refuse_unreadable
 from outloop.proxy.refusing import Refuser, closed, undialled
+from outloop.proxy.watch import look_at_head, refuse_decoys
 
 TUNNEL_OPENED = 200
 
@@ -52,11 +53,12 @@ class Connections:
         identity = identify(
             bridge.runtime, flow.request, tokenless_workspace=bridge.tokenless_workspace(flow.client_conn.peername)
         )
+        exchange.agent = identity.agent or exchange.agent
+        look_at_head(bridge.runtime, flow, exchange)
         flow.request.headers.pop("proxy-authorization", None)
         if identity.agent is None:
             refuse_stranger(bridge, flow, exchange, has_credentials=identity.has_credentials)
             return
-        exchange.agent = identity.agent
         try:
             host, port = dialled(flow.request)
             if differing := disagreement(names_of(flow, in_tunnel=False), host, port, scheme=""):
@@ -66,6 +68,7 @@ class Connections:
         workspace = workspace_of(bridge.runtime, identity.agent)
         exchange.workspace = workspace
         lane = lane_of(workspace, host, port)
+        refuse_decoys(exchange)  # before a name is resolved: a decoy may stand in it
         opened = Connection(identity.agent, identity.token_hash, host, port, lane)
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)

@@ -6,13 +6,14 @@ An exchange is the only thing the wire believes: without one that was released, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mitmproxy import http
 
 from outloop.core.auth import Edits
 from outloop.core.cleaning import BodyCleaner
+from outloop.core.decoys import DecoySet
 from outloop.core.model import Agent, Decision, Reason, Request, Service, Workspace
 from outloop.core.outgoing import Fields, Outgoing
 from outloop.proxy.vault import Opened
@@ -74,7 +75,10 @@ class Said:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request. Times are in seconds of a monotonic clock."""
+    """One request. Times are in seconds of a monotonic clock.
+
+    `decoys` are the labels of those it used, of the ones then `planted`; `dropped` is told of body bytes that go nowhere.
+    """
 
     id: str
     agent: Agent
@@ -109,4 +113,7 @@ class Exchange:
     stream: Callable[[bytes], list[bytes]] | None = None
     is_coded: bool = False
     is_cut: bool = False
+    decoys: list[str] = field(default_factory=list)
+    planted: DecoySet | None = None
+    dropped: Callable[[bytes], None] | None = None
     answer: http.Response | None = None

@@ -86,7 +86,7 @@ class Recorder:
                 key=service.key if service else None,
                 method=request.method if request else exchange.said.method,
                 scheme=request.scheme if request else exchange.said.scheme,
-                host=request.host if request else exchange.said.host,
+                host=_host(exchange),
                 port=request.port if request else exchange.said.port,
                 path=masked_path(exchange, opened),
                 decision=decision,
@@ -103,8 +103,14 @@ class Recorder:
 
 
 def masked_path(exchange: Exchange, opened: Opened | None) -> str:
-    """Return path and query for the record, without the value of any credential that stands in them."""
-    return masked_target(exchange.said.target, opened)
+    """Return path and query for the record, without the value of any credential or used decoy that stands in them."""
+    path = masked_target(exchange.said.target, opened)
+    return exchange.planted.without(path) if exchange.planted else path
+
+
+def _host(exchange: Exchange) -> str:
+    host = exchange.request.host if exchange.request else exchange.said.host
+    return exchange.planted.without(host) if exchange.planted else host
 
 
 def masked_target(target: str, opened: Opened | None) -> str:

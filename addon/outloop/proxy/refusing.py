@@ -19,6 +19,10 @@ from outloop.proxy.heads import UnreadableRequest
 from outloop.proxy.recording import Recorder
 from outloop.proxy.traffic import Traffic
 from outloop.proxy.vault import Vault
+from outloop.proxy.watch import DECOY_DETAIL
+
+# What a decoy in the request comes before: first that applies, in the order of `Reason`.
+_BEHIND_DECOYS = frozenset(list(Reason)[list(Reason).index(Reason.DECOY_USED) : list(Reason).index(Reason.AUDIT_UNAVAILABLE)])
 
 logger = logging.getLogger("mitmproxy.outloop")
 
@@ -39,6 +43,8 @@ class Refuser:
         try:
             exchange = self._traffic.of(flow) or self._traffic.begin(flow, self._recorder.new_id())
             exchange.release = None
+            if exchange.decoys and reason in _BEHIND_DECOYS:
+                reason, detail, exchange.retry_after_s = Reason.DECOY_USED, DECOY_DETAIL, None
             if reason is Reason.AUDIT_UNAVAILABLE:
                 exchange.id = ""  # no second try at the record: the agent has waited for the first
             elif exchange.row_written:

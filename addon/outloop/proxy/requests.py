@@ -23,7 +23,7 @@ from outloop.proxy.flows import field_values, is_websocket, names_of, raw_target
 from outloop.proxy.recording import Recorder
 from outloop.proxy.runtime import Runtime
 from outloop.proxy.vault import Opened
-from outloop.proxy.watch import refuse_misplaced
+from outloop.proxy.watch import look_at_body, refuse_decoys, refuse_misplaced
 
 DECIDED_ON_LOOP_BYTES = 64 * 1024
 WATCHED_BYTES = 64 * 1024  # a body up to this is looked at before any of it leaves; a longer one as it passes
@@ -44,6 +44,7 @@ class Requests:
             self._read_target(flow, exchange, in_tunnel=in_tunnel)
         except MalformedRequest as error:
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
+        refuse_decoys(exchange)
         request, service = _known(exchange)
         declared = _declared_length(flow.request)
         is_read = wants_body(request, service)
@@ -69,11 +70,13 @@ class Requests:
         if exchange.body_overflow:
             raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
         body = flow.request.raw_content or b""
+        look_at_body(self._runtime, exchange, body)
         if may_override(request.method, request.content_type):
             try:
                 refuse_form_override(body)
             except MalformedRequest as error:
                 raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
+        refuse_decoys(exchange)
         exchange.request = _with_body(request, body)
         await self._settle(flow, exchange)
 
@@ -158,7 +161,9 @@ class Requests:
         opened = self._peek(exchange)
         if opened is not None:
             exchange.opened = opened
-            refuse_misplaced(self._runtime, exchange)  # before a person is asked about it
+            parts = opened.parts.get(_known(exchange)[1].key)
+            edits = _known(exchange)[1].auth.edits(parts) if parts is not None else Edits()
+            refuse_misplaced(self._runtime, exchange, edits)  # before a person is asked about it
         approval = await self._approvals.given(exchange, opened)
         decision = await self._decide(exchange)  # switches may have been turned meanwhile
         if decision.effect is not Effect.ASK:
@@ -189,7 +194,7 @@ class Requests:
         except KeyLocked:
             raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
         exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange)
+        refuse_misplaced(self._runtime, exchange, edits)
         return opened, edits
 
     def _peek(self, exchange: Exchange) -> Opened | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from outloop.core.approvals import Approval
 from outloop.core.errors import AuditError, UsageError
 from outloop.core.model import Workspace
+from outloop.proxy.decoys import Alarm, Decoys
+from outloop.proxy.notification import Notifier
 from outloop.proxy.vault import Vault
 from outloop.store.approvals import ApprovalStore
 from outloop.store.audit import AuditWriter
@@ -48,6 +50,9 @@ class Runtime:
     audit: AuditWriter
     vault: Vault
     authority: Authority
+    notifier: Notifier
+    decoys: Decoys = field(init=False)
+    alarm: Alarm = field(init=False)
     background: list[asyncio.Task[None]] = field(default_factory=list)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     loaded: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +69,12 @@ class Runtime:
         audit = AuditWriter(home.audit_db, time.time)
         audit.start()
         cache = KeyCache(lambda: Keychain.open(home, state, environ, may_choose=False))
-        return cls(home, state, ApprovalStore(home.state_db), policy_store, audit, Vault(cache), authority)
+        notifier = Notifier.find(environ)
+        runtime = cls(home, state, ApprovalStore(home.state_db), policy_store, audit, Vault(cache), authority, notifier)
+        runtime.decoys = Decoys(cache, state, runtime.event)
+        runtime.alarm = Alarm(runtime.event, notifier)
+        runtime.decoys.refresh()  # before anything is listened to: there is no moment in which a decoy may be used unseen
+        return runtime
 
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
@@ -93,6 +103,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         self.background.append(loop.create_task(self._reloading(), name="outloop policy reload"))
         self.background.append(loop.create_task(self._sweeping(), name="outloop approvals"))
+        self.background.append(loop.create_task(self.decoys.follow(), name="outloop decoys"))
         if script is not None:
             self.background.append(loop.create_task(self._watching(script), name="outloop script watch"))
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload(), name="outloop SIGHUP"))

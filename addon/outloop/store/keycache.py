@@ -115,6 +115,18 @@ class KeyCache:
             answers = {key: self._answer(key, stamp) or fresh.get(key) for key, stamp in wanted.items()}
         return {key: _told(answer) for key, answer in answers.items()}
 
+    def read(self, records: Sequence[KeyRecord]) -> Mapping[KeyId, LoadedKey | KeychainError]:
+        """Return what `load` does, read anew and kept by the caller alone. Blocks, and is for no event loop."""
+        with self._lock:
+            read = None if self._is_stuck() else self._queued({}, tuple(records))
+        answers: Mapping[KeyId, Answer] = {}
+        if read is not None:
+            try:
+                answers = read.done.result(self._read_limit_s)
+            except TimeoutError:
+                self._give_up(read)
+        return {_id(record): _told(answers.get(_id(record))) for record in records}
+
     def forget(self, workspace: str, name: str) -> None:
         """Drop a value that the upstream refused: the next load reads it anew, and no read under way brings it back."""
         with self._lock:
@@ -138,16 +150,24 @@ class KeyCache:
 
     def _read_of(self, stale: tuple[KeyRecord, ...], wanted: Mapping[KeyId, Stamp]) -> _Read | None:
         """Return the read to wait for: one under way that covers *stale*, or a new one; None while the thread is stuck."""
-        if self._stuck is not None and not self._stuck.done.done():
+        if self._is_stuck():
             return None
-        self._stuck = None
         missing = {_id(record): wanted[_id(record)] for record in stale}
         for read in self._reads:
             if missing.items() <= read.wanted.items():
                 return read
+        return self._queued(missing, stale)
+
+    def _is_stuck(self) -> bool:
+        if self._stuck is not None and self._stuck.done.done():
+            self._stuck = None
+        return self._stuck is not None
+
+    def _queued(self, wanted: Mapping[KeyId, Stamp], records: tuple[KeyRecord, ...]) -> _Read:
+        """Return a new read of *records*, whose answers are kept for what is *wanted* of them."""
         done: Future[Mapping[KeyId, Answer]] = Future()
         done.set_running_or_notify_cancel()  # from here on no waiting request that is cancelled can cancel it for the others
-        read = _Read(missing, stale, done)
+        read = _Read(wanted, records, done)
         self._reads.append(read)
         self._queue.put(read)
         if self._thread is None:
@@ -160,9 +180,12 @@ class KeyCache:
             async with asyncio.timeout(self._read_limit_s):
                 return await asyncio.wrap_future(read.done)
         except TimeoutError:
-            with self._lock:
-                self._stuck = read
+            self._give_up(read)
             return {}
+
+    def _give_up(self, read: _Read) -> None:
+        with self._lock:
+            self._stuck = read
 
     def _work(self) -> None:
         while True:

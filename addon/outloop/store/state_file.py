@@ -70,8 +70,15 @@ CREATE TRIGGER approvals_end_with_their_agent AFTER UPDATE OF revoked_at ON agen
     BEGIN DELETE FROM approvals WHERE workspace = NEW.workspace AND agent = NEW.name; END;
 """
 
+# A decoy has its name among the keys', and can become none of them: not by its switch, and not by hand.
+_DECOYS = """
+ALTER TABLE keys ADD COLUMN decoy INTEGER NOT NULL DEFAULT 0 CHECK (decoy IN (0, 1) AND decoy + runtime_access < 2);
+CREATE TRIGGER keys_decoys_stay BEFORE UPDATE OF decoy ON keys WHEN NEW.decoy <> OLD.decoy
+    BEGIN SELECT RAISE(ABORT, 'a decoy never becomes a key, nor a key a decoy'); END;
+"""
+
 # Step N brings a file from version N-1 to N. A step that has been released is never edited.
-MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS)
+MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DECOYS)
 
 
 def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
