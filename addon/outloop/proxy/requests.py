@@ -122,6 +122,9 @@ class Requests:
 
     async def _send(self, exchange: Exchange, decision: Decision, approval: Approval | None) -> None:
         """Release *exchange*, using up its *approval*, which is given back when it is not released after all."""
+        # By what is in memory already, before a limit is spent: by what a refusal costs an agent could tell its kind.
+        if (known := self._peek(exchange)) is not None:
+            self._search(exchange, known)
         await self._take(exchange, decision)
         opened, edits = await self._open(exchange)
         try:
@@ -160,10 +163,7 @@ class Requests:
         """Hold *exchange* for the operator. Raises Refused and AgentLeft."""
         opened = self._peek(exchange)
         if opened is not None:
-            exchange.opened = opened
-            parts = opened.parts.get(_known(exchange)[1].key)
-            edits = _known(exchange)[1].auth.edits(parts) if parts is not None else Edits()
-            refuse_misplaced(self._runtime, exchange, edits)  # before a person is asked about it
+            self._search(exchange, opened)  # before a person is asked about it
         approval = await self._approvals.given(exchange, opened)
         decision = await self._decide(exchange)  # switches may have been turned meanwhile
         if decision.effect is not Effect.ASK:
@@ -193,9 +193,20 @@ class Requests:
             raise Refused(Reason.KEY_MISSING, f"no key is stored for {service.name} in this workspace") from None
         except KeyLocked:
             raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
-        exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange, edits)
+        self._search(exchange, opened)
         return opened, edits
+
+    def _search(self, exchange: Exchange, opened: Opened) -> None:
+        """Raise Refused when *exchange* carries a value that does not belong in it; once for the same values in memory."""
+        if exchange.opened is opened:
+            return
+        exchange.opened = opened
+        _, service = _known(exchange)
+        try:
+            own = service.auth.edits(opened.parts[service.key])
+        except KeyError:
+            own = Edits()
+        refuse_misplaced(self._runtime, exchange, own)
 
     def _peek(self, exchange: Exchange) -> Opened | None:
         return self._runtime.vault.peek(exchange.agent.workspace)
