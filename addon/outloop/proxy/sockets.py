@@ -52,6 +52,9 @@ class Sockets:
             exchange = self._bridge.traffic.of(flow)
             if exchange is None:
                 raise ScrubError("Outloop does not know this connection")
+            if exchange.is_cut:  # what came in one piece with the frame that cut it
+                message.drop()
+                return
             if message.from_client:
                 Watch(self._bridge.runtime, exchange).refuse_known(message.content)
                 exchange.request_bytes += len(message.content)
@@ -66,6 +69,8 @@ class Sockets:
         """Return what may leave of the *payload* of an agent's control frame: all of it, or nothing and the connection is cut."""
         try:
             assert self._bridge is not None, "outloop is not running"
+            if exchange.is_cut:
+                return b""
             Watch(self._bridge.runtime, exchange).refuse_known(payload)
             return payload
         except Exception as error:  # noqa: BLE001  (cuts off)
@@ -74,6 +79,7 @@ class Sockets:
 
     def _cut(self, flow: http.HTTPFlow, exchange: Exchange | None, error: Exception) -> None:
         if exchange is not None:
+            exchange.is_cut = True
             exchange.reason = error.reason if isinstance(error, Refused) else Reason.SCRUB_FAILED
             exchange.error = str(error)
         self._abort(flow.client_conn.id, str(error))
