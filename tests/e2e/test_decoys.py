@@ -184,6 +184,17 @@ def test_a_service_may_be_planted_with_a_decoy_that_an_agent_finds(home: Operato
     assert (found, tried.json()["reason"]) == (value, "decoy_used")
 
 
+def test_a_policy_that_names_a_decoy_as_its_key_has_no_key(home: Operator, running: Callable[..., Stage]) -> None:
+    value = plant(home)
+    home.write_policy("acme", POLICY.replace("auth: {type: bearer}", "auth: {type: bearer}\n    key: acme-example-decoy", 1))
+    stage = running()
+
+    answer = stage.curl("/a")
+
+    assert (answer.status, answer.json()["reason"], stage.arrived) == (403, "key_missing", [])
+    assert value not in str(answer)
+
+
 # A keychain that cannot be read
 
 

@@ -20,7 +20,7 @@ from outloop.store.state import KeyRecord, StateStore
 
 FOLLOW_INTERVAL_S = 0.5
 # A keychain that refuses may ask its owner each time it is asked.
-FIRST_RETRY_S = 5.0
+FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 600.0
 NOTIFY_PAUSE_S = 60.0
 

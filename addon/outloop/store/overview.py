@@ -72,7 +72,7 @@ class Overview:
             "SELECT detail AS decoy, workspace, agent, count(*) AS uses, host AS last_host, at AS last_used, max(id) FROM events"
             " WHERE kind = 'decoy_used' AND id >= :first GROUP BY detail, workspace, agent ORDER BY max(id) DESC"
         )
-        return self._rows(sql, {"first": _first_id(since_ms)})
+        return self._rows(sql, {"first": first_id(since_ms)})
 
     def unwatched_decoys(self) -> dict[str, str]:
         """Return the decoys (``workspace/name``) whose value a proxy could not read when it last tried, and why."""
