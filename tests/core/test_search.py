@@ -65,11 +65,11 @@ def test_bytes_are_searched_as_they_stand_whatever_is_said_of_them(encoding: str
     [
         pytest.param(b"a plain word", "gzip", True, id="not-what-it-declares"),
         pytest.param(zlib.compress(b"word") + b"more", "deflate", True, id="goes-on-behind-its-end"),
-        pytest.param(gzip.compress(bytes(40_000_000), mtime=0), "gzip", True, id="explodes"),
+        pytest.param(gzip.compress(bytes(9_000_000), mtime=0), "gzip", True, id="explodes"),
         pytest.param(gzip.compress(b"word", mtime=0), "gzip", False, id="sound"),
         pytest.param(b"a plain word", "aws-chunked", False, id="a-coding-nobody-here-knows"),
         pytest.param(b"\x1f\x8b\x08 and no more", "", False, id="only-begins-so"),
-        pytest.param(gzip.compress(bytes(40_000_000), mtime=0), "", False, id="explodes-without-saying-so"),
+        pytest.param(gzip.compress(bytes(9_000_000), mtime=0), "", False, id="explodes-without-saying-so"),
         pytest.param(b"", "gzip", False, id="empty"),
     ],
 )

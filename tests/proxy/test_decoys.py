@@ -143,14 +143,14 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(state: StateStore, boo
 # The alarm
 
 
-TOLD: list[str] = []
+told: list[str] = []
 
 
 class Shown(Notifier):
     """A notifier that writes down what it would show."""
 
     async def tell_of_decoy(self, text: str) -> None:
-        TOLD.append(text)
+        told.append(text)
 
 
 def exchange() -> Exchange:
@@ -158,7 +158,7 @@ def exchange() -> Exchange:
 
 
 def test_each_decoy_rings_once_for_a_request_and_shows_once_a_minute(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    TOLD.clear()
+    told.clear()
     now = [1000.0]
     planted = DecoySet.compile([Decoy.of("acme", name, [Secret(VALUE + name.encode())]) for name in ("one", "two")])
 
@@ -176,4 +176,4 @@ def test_each_decoy_rings_once_for_a_request_and_shows_once_a_minute(book: Book,
 
     asyncio.run(main())
     assert book.events == [("decoy_used", "acme/one")] * 51 + [("decoy_used", "acme/two"), ("decoy_used", "acme/one")]
-    assert TOLD == [f"globex/bot used the decoy acme/{name}: outloop status" for name in ("one", "two", "one")]
+    assert told == [f"globex/bot used the decoy acme/{name}: outloop status" for name in ("one", "two", "one")]

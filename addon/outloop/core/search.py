@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from outloop.core.coding import Decoder, coding_by_magic, decoder, may_become_magic
+from outloop.core.coding import Decoder, ExpansionError, coding_by_magic, decoder, may_become_magic
 from outloop.core.errors import ScrubError
 from outloop.core.exposure import ExposureCheck, Needles
 
+# Text that is worth sending shrinks to a tenth; what grows beyond this was made to keep a reader busy.
+EXPANSION_FLOOR_BYTES = 8 * 1024 * 1024
+EXPANSION_RATIO = 50
 _AS_IT_STANDS, _DECODED = 0, 1
 
 
@@ -19,8 +22,8 @@ class Search:
     """Searches one body or message for several sets of needles at once.
 
     *content_encoding* is what the agent says of it. Where it says nothing, a body that begins like compressed data is read so
-    as far as it can be. `is_unreadable` tells that data is not in the coding it is said to be in; a coding that nobody here
-    knows makes nothing unreadable: what is said to be in it is searched as it stands.
+    as far as it can be. `is_unreadable` tells that data is not in the coding it is said to be in, or grows in it beyond all
+    proportion. A coding that nobody here knows makes nothing unreadable: what is said to be in it counts as if nothing was said.
     """
 
     def __init__(self, wanted: Sequence[Needles], content_encoding: str = "") -> None:
@@ -28,20 +31,25 @@ class Search:
         self._head: bytes | None = b""  # the first bytes, until they are enough to know compressed data by
         self._decoder: Decoder | None = None
         self._is_declared = False
+        self._came_in = self._came_out = 0
         self.is_unreadable = False
-        if content_encoding.strip():
-            self._head = None
+        if {name.strip().lower() for name in content_encoding.split(",")} - {"", "identity"}:
             with suppress(ScrubError):
                 self._decoder = decoder(content_encoding)
                 self._is_declared = True
+                self._head = None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield, for the needles that stand in what has come so far, their place in the list and the text they stand in."""
         yield from self._found(data, _AS_IT_STANDS)
+        self._came_in += len(data)
         try:
             for piece in self._decoded(data):
+                self._came_out += len(piece)
+                if self._came_out > max(EXPANSION_FLOOR_BYTES, EXPANSION_RATIO * self._came_in):
+                    raise ExpansionError("the body grows beyond all proportion")
                 yield from self._found(piece, _DECODED)
-        except ScrubError:  # it ends here, or grows beyond all proportion
+        except ScrubError:
             self._decoder = None
             self.is_unreadable = self._is_declared
 

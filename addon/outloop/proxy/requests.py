@@ -70,7 +70,7 @@ class Requests:
         if exchange.body_overflow:
             raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
         body = flow.request.raw_content or b""
-        look_at_body(self._runtime, exchange, body)
+        await look_at_body(self._runtime, exchange, body)
         if may_override(request.method, request.content_type):
             try:
                 refuse_form_override(body)
@@ -124,7 +124,7 @@ class Requests:
         """Release *exchange*, using up its *approval*, which is given back when it is not released after all."""
         # By what is in memory already, before a limit is spent: by what a refusal costs an agent could tell its kind.
         if (known := self._peek(exchange)) is not None:
-            self._search(exchange, known)
+            await self._search(exchange, known)
         await self._take(exchange, decision)
         opened, edits = await self._open(exchange)
         try:
@@ -163,7 +163,7 @@ class Requests:
         """Hold *exchange* for the operator. Raises Refused and AgentLeft."""
         opened = self._peek(exchange)
         if opened is not None:
-            self._search(exchange, opened)  # before a person is asked about it
+            await self._search(exchange, opened)  # before a person is asked about it
         approval = await self._approvals.given(exchange, opened)
         decision = await self._decide(exchange)  # switches may have been turned meanwhile
         if decision.effect is not Effect.ASK:
@@ -193,10 +193,10 @@ class Requests:
             raise Refused(Reason.KEY_MISSING, f"no key is stored for {service.name} in this workspace") from None
         except KeyLocked:
             raise Refused(Reason.KEY_LOCKED, "the operator's keychain cannot be read") from None
-        self._search(exchange, opened)
+        await self._search(exchange, opened)
         return opened, edits
 
-    def _search(self, exchange: Exchange, opened: Opened) -> None:
+    async def _search(self, exchange: Exchange, opened: Opened) -> None:
         """Raise Refused when *exchange* carries a value that does not belong in it; once for the same values in memory."""
         if exchange.opened is opened:
             return
@@ -206,7 +206,7 @@ class Requests:
             own = service.auth.edits(opened.parts[service.key])
         except KeyError:
             own = Edits()
-        refuse_misplaced(self._runtime, exchange, own)
+        await refuse_misplaced(self._runtime, exchange, own)
 
     def _peek(self, exchange: Exchange) -> Opened | None:
         return self._runtime.vault.peek(exchange.agent.workspace)

@@ -6,13 +6,16 @@ belongs nowhere: its use is an alarm, whose it is, whoever uses it, and whatever
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from mitmproxy import http
 
 from outloop.core.auth import Edits
 from outloop.core.decide import other_values_detail
+from outloop.core.decoys import Decoy
 from outloop.core.model import Reason
 from outloop.core.outgoing import misplaced
 from outloop.core.search import Search
@@ -26,6 +29,10 @@ from outloop.proxy.runtime import Runtime
 DECOY_DETAIL = "the request carries a decoy: a credential that opens nothing, and whose use is reported"
 _UNREADABLE = "the body is not in the coding that it declares"
 _AGENTS_TOKEN = b"proxy-authorization"  # between the agent and this proxy alone
+
+FOUND_ON_LOOP_BYTES = 16 * 1024
+
+Found = TypeVar("Found")
 
 logger = logging.getLogger("mitmproxy.outloop")
 
@@ -41,8 +48,17 @@ class DecoyWatch:
 
     def look(self, data: bytes) -> None:
         """Look at *data*, the next piece of the stream."""
-        for _, text in self._search.feed(data) if self._search else ():
-            self._alarm.ring(self._exchange, self._planted, self._planted.found_in(text))
+        self.ring(self.find(data))
+
+    def find(self, data: bytes) -> list[Decoy]:
+        """Return the decoys that *data* completes; the part of looking that takes long, for any thread."""
+        found = self._search.feed(data) if self._search else ()
+        return [decoy for _, text in found for decoy in self._planted.found_in(text)]
+
+    def ring(self, found: Sequence[Decoy]) -> None:
+        """Ring the alarm for what was found, on the event loop."""
+        if found:
+            self._alarm.ring(self._exchange, self._planted, found)
 
 
 class Watch:
@@ -69,17 +85,24 @@ class Watch:
 
         So it does when a body is not in the coding it declares: what cannot be read cannot be looked at.
         """
-        found = list(self._search.feed(data))
+        self.refuse(self.find(data))
+
+    def find(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Return what *data* completes, for `refuse`; the part of looking that takes long, for any thread."""
+        return list(self._search.feed(data))
+
+    def refuse(self, found: Sequence[tuple[int, bytes]]) -> None:
+        """Raise Refused for what was found, on the event loop."""
         for place, text in found:
             if place == len(self._owners):
                 self._runtime.alarm.ring(self._exchange, self._planted, self._planted.found_in(text))
         refuse_decoys(self._exchange)
         for place, _ in found:
-            self._refuse(self._owners[place])
+            self._refuse_value_of(self._owners[place])
         if self._search.is_unreadable:
             raise Refused(Reason.MALFORMED_REQUEST, _UNREADABLE)
 
-    def _refuse(self, owner: str) -> None:
+    def _refuse_value_of(self, owner: str) -> None:
         agent, service = self._exchange.agent, self._exchange.service
         is_own = owner == agent.workspace
         self._runtime.event(
@@ -110,10 +133,11 @@ def look_at_head(runtime: Runtime, flow: http.HTTPFlow, exchange: Exchange) -> N
     exchange.dropped = _guarded(watch.look)
 
 
-def look_at_body(runtime: Runtime, exchange: Exchange, body: bytes) -> None:
+async def look_at_body(runtime: Runtime, exchange: Exchange, body: bytes) -> None:
     """Look for decoys in the whole *body* that a request came with."""
-    if body:
-        DecoyWatch(runtime, exchange, exchange.request.content_encoding if exchange.request else "").look(body)
+    if body and runtime.decoys.planted:
+        watch = DecoyWatch(runtime, exchange, exchange.request.content_encoding if exchange.request else "")
+        watch.ring(await _aside(watch.find, body))
 
 
 def look_at_trailers(runtime: Runtime, exchange: Exchange, trailers: http.Headers) -> None:
@@ -121,7 +145,7 @@ def look_at_trailers(runtime: Runtime, exchange: Exchange, trailers: http.Header
     DecoyWatch(runtime, exchange).look(_lines(trailers.fields))
 
 
-def refuse_misplaced(runtime: Runtime, exchange: Exchange, edits: Edits) -> None:
+async def refuse_misplaced(runtime: Runtime, exchange: Exchange, edits: Edits) -> None:
     """Raise Refused when a known value stands in the path, query, headers or body read of *exchange*.
 
     *edits* put the service's own credential in its place: where the agent has put the very same there, it is replaced by itself.
@@ -132,7 +156,8 @@ def refuse_misplaced(runtime: Runtime, exchange: Exchange, edits: Edits) -> None
     text = b"\n".join([request.path.text.encode(), outgoing.query.encode(), *(b"%s: %s" % field for field in fields)])
     Watch(runtime, exchange).refuse_known(text)
     if request.body:
-        Watch(runtime, exchange, request.content_encoding).refuse_known(request.body)
+        watch = Watch(runtime, exchange, request.content_encoding)
+        watch.refuse(await _aside(watch.find, request.body))
 
 
 def watched(runtime: Runtime, exchange: Exchange, abort: Callable[[str], None]) -> Callable[[bytes], Sequence[bytes]]:
@@ -158,6 +183,11 @@ def watched(runtime: Runtime, exchange: Exchange, abort: Callable[[str], None]) 
             return []
 
     return passed
+
+
+async def _aside(find: Callable[[bytes], Found], body: bytes) -> Found:
+    """Return what *find* finds in *body*; not while every other request waits, where it takes long."""
+    return find(body) if len(body) <= FOUND_ON_LOOP_BYTES else await asyncio.to_thread(find, body)
 
 
 def _guarded(look: Callable[[bytes], None]) -> Callable[[bytes], None]:
