@@ -27,45 +27,54 @@ class Search:
     """
 
     def __init__(self, wanted: Sequence[Needles], content_encoding: str = "") -> None:
-        self._checks = [(ExposureCheck(needles), ExposureCheck(needles)) for needles in wanted]
+        self._wanted = wanted
+        self._checks = [ExposureCheck(needles) for needles in wanted]
         self._head: bytes | None = b""  # the first bytes, until they are enough to know compressed data by
         self._decoder: Decoder | None = None
+        self._inner_checks: Sequence[ExposureCheck] = ()
         self._is_declared = False
         self._came_in = self._came_out = 0
         self.is_unreadable = False
-        if {name.strip().lower() for name in content_encoding.split(",")} - {"", "identity"}:
+        if content_encoding and {name.strip().lower() for name in content_encoding.split(",")} - {"", "identity"}:
             with suppress(ScrubError):
-                self._decoder = decoder(content_encoding)
+                self._decode_by(decoder(content_encoding))
                 self._is_declared = True
-                self._head = None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield, for the needles that stand in what has come so far, their place in the list and the text they stand in."""
-        yield from self._found(data, _AS_IT_STANDS)
+        yield from _found(self._checks, data)
+        if self._head is not None:
+            data = self._begun(self._head + data)
+        if self._decoder is None:
+            return
         self._came_in += len(data)
         try:
-            for piece in self._decoded(data):
+            for piece in self._decoder.feed(data):
                 self._came_out += len(piece)
                 if self._came_out > max(EXPANSION_FLOOR_BYTES, EXPANSION_RATIO * self._came_in):
                     raise ExpansionError("the body grows beyond all proportion")
-                yield from self._found(piece, _DECODED)
+                yield from _found(self._inner_checks, piece)
         except ScrubError:
             self._decoder = None
             self.is_unreadable = self._is_declared
 
-    def _found(self, text: bytes, reading: int) -> Iterator[tuple[int, bytes]]:
-        for place, checks in enumerate(self._checks):
-            if checks[reading].feed(text):
-                yield place, checks[reading].seen
+    def _begun(self, head: bytes) -> bytes:
+        """Choose the decoder, once *head* is enough to know by; return what it is to begin with."""
+        if may_become_magic(head):
+            self._head = head
+            return b""
+        self._head = None
+        if coding := coding_by_magic(head):
+            self._decode_by(decoder(coding))
+        return head
 
-    def _decoded(self, data: bytes) -> Iterator[bytes]:
-        if self._head is not None:
-            data = self._head + data
-            if may_become_magic(data):
-                self._head = data
-                return
-            self._head = None
-            if coding := coding_by_magic(data):
-                self._decoder = decoder(coding)
-        if self._decoder is not None:
-            yield from self._decoder.feed(data)
+    def _decode_by(self, found: Decoder) -> None:
+        self._decoder = found
+        self._inner_checks = [ExposureCheck(needles) for needles in self._wanted]
+        self._head = None
+
+
+def _found(checks: Sequence[ExposureCheck], text: bytes) -> Iterator[tuple[int, bytes]]:
+    for place, check in enumerate(checks):
+        if check.feed(text):
+            yield place, check.seen
