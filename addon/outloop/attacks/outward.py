@@ -107,7 +107,7 @@ PLACES = (
     _used("stripped-query", tunnel(request(f"/a?access_token={DECOY}"))),
     _used("query-auth", tunnel(request(f"/a?vendor_key={DECOY}", host="query.example.com"), to="query.example.com:443")),
     _used("two-at-once", tunnel(request(f"/a?q={DECOY}&r={FOREIGN_DECOY}")), decoys=(OWN, OTHERS)),
-    _used("beside-a-key", tunnel(request(f"/a?q={DECOY}&r={TOKEN}"))),
+    _used("beside-a-key", tunnel(request("/a"), request(f"/a?q={DECOY}&r={TOKEN}")), upstream=_passed("/a")),
     _used("second-request", tunnel(request("/a"), request(f"/a?q={DECOY}")), upstream=_passed("/a")),
     _used("head", tunnel(request(f"/a?q={DECOY}", method="HEAD"))),
     _used("socket", tunnel(request("/socket", "Connection: Upgrade", "Upgrade: websocket", f"Sec-WebSocket-Protocol: {DECOY}",
