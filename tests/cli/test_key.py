@@ -481,3 +481,17 @@ def test_a_policy_that_uses_a_decoy_as_its_key_is_found_by_the_doctor(outloop: R
     [found] = [each for each in findings if each["check"] == "keys"]
     assert found["result"] == "failure"
     assert "bait of acme is a decoy" in found["finding"]
+
+
+def test_planting_and_removing_a_decoy_are_told_as_json(outloop: Run, piped: Run, home: Path) -> None:
+    planted = json.loads(outloop("key", "add", "calendly", "-w", "acme", "--decoy", "--json")[1])
+    assert (planted["key"], planted["runtime_access"], planted["value"]) == ("acme-calendly-decoy", "decoy", "••••••••")
+    assert planted["planted"]["token"].startswith("eyJ")
+    given = json.loads(
+        piped(
+            "given-by-the-operator-0246", "key", "add", "calendly", "-w", "acme", "--decoy", "--stdin", "--name", "b", "--json"
+        )[1]
+    )
+    assert given["planted"] is None
+    removed = json.loads(outloop("key", "remove", "acme-calendly-decoy", "-w", "acme", "--yes", "--json")[1])
+    assert removed == {"workspace": "acme", "key": "acme-calendly-decoy", "service": "calendly", "removed": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_where_the_keychain_keeps_what_was_to_go_the_decoy_stays(desk: Desk, mon
 
 def test_of_a_pair_the_secret_part_alone_is_watched_for(desk: Desk) -> None:
     named = plan(scheme=Basic())
-    values = made_up(named)
+    values = made_up(named, secrets.choice)
     desk.decoys.plant(named, values)
 
     assert set(values) == {"username", "password"}
@@ -212,14 +213,14 @@ def test_of_a_pair_the_secret_part_alone_is_watched_for(desk: Desk) -> None:
 
 
 def test_every_secret_part_has_a_value_of_its_own() -> None:
-    values = made_up(plan(scheme=Headers(("X-App", "X-Key", "X-Sign"), frozenset({"X-App"}))))
+    values = made_up(plan(scheme=Headers(("X-App", "X-Key", "X-Sign"), frozenset({"X-App"}))), secrets.choice)
     assert len({value.reveal() for value in values.values()}) == 3
     assert all(len(values[name].reveal()) >= 40 for name in ("X-Key", "X-Sign"))
 
 
 def test_a_decoy_looks_like_what_the_catalogue_knows_of_the_services_tokens() -> None:
     entry = load_catalogue(None)["calendly"]
-    made = made_up(decoy_plan(key_plan(), None, entry, (), ()))["token"].reveal().decode()
+    made = made_up(decoy_plan(key_plan(), None, entry, (), ()), secrets.choice)["token"].reveal().decode()
     header, payload, signature = made.split(".")
     padded = header + "=" * (-len(header) % 4)
     assert json.loads(base64.urlsafe_b64decode(padded))["alg"] == "ES256"
