@@ -28,7 +28,9 @@ class Book:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.vault = SimpleNamespace(others=lambda workspace: [("globex", Needles.compile([Secret(FOREIGN)]))])
+        self.vault = SimpleNamespace(
+            others=lambda workspace: [("globex", Needles.compile([Secret(FOREIGN)]))], peek=lambda workspace: None
+        )
         self.decoys = SimpleNamespace(planted=DecoySet.compile([Decoy.of("globex", "bait", [Secret(DECOY)])]))
         self.alarm = Alarm(self.event, Notifier((), {}))
 

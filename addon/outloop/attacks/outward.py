@@ -273,6 +273,12 @@ DROPPED = (
     _misplaced("own-key-in-a-hop-header", f"Connection: {TOKEN}"),
     _misplaced("own-key-in-a-forwarding-header", f"X-Forwarded-Host: {TOKEN}"),
     _misplaced("own-key-in-basic", f"Authorization: Basic {base64.b64encode(b'x:' + TOKEN.encode()).decode()}"),
+    *(Case(f"out-key-in-a-connect-{name}", "G2", plain(connect(*lines)), 403, reason, check=_tells_nothing, basis="CWE-522")
+        for name, lines, reason in (
+            ("header", (f"{HOST}:443", f"X-Note: {TOKEN}"), "credential_misplaced"),
+            ("name", (f"{TOKEN}.{ELSEWHERE}:443",), "host_not_allowed"),
+            ("name-of-a-neighbour", (f"{TOKEN}.{ELSEWHERE}:443", _as(OPEN_AGENT)), "body_not_allowed"),
+            ("header-of-a-neighbour", (f"{OTHER}:443", _as(GLOBEX_AGENT), f"X-Note: {TOKEN}"), "body_not_allowed"))),
     Case("out-foreign-key-in-authorization", "G7", tunnel(request("/a", f"Authorization: Bearer {FOREIGN}")), 403,
         "body_not_allowed", check=_tells_nothing, basis="CWE-522"),
     Case("own-key-in-its-own-place", "G2", tunnel(request("/a", f"Authorization: Bearer {TOKEN}")), 200, "OK", _passed("/a"),

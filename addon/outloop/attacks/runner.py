@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from outloop.attacks.agent import PATIENCE_S, listen
-from outloop.attacks.case import AGENTS_OWN, CLOSED, DECOY, TOKEN, Case, Heard, Sent, plain
+from outloop.attacks.case import AGENTS_OWN, CLOSED, DECOY, FOREIGN, TOKEN, Case, Heard, Sent, plain
 from outloop.store.arrivals import Arrivals
 from outloop.store.records import Record
 
@@ -146,7 +146,7 @@ def _wrong_with_rows(case: Case, rows: list[Record], audit_id: str | None) -> li
         wrong.append(f"the rows are {[_said(row) for row in rows]}, not {case.expected_rows}")
     if answered := [row for row in rows if row["id"] == audit_id and row["status"] != case.status]:
         wrong.append(f"the row says status {answered[0]['status']}, not {case.status}")
-    exposing = [dict(row) for row in rows if any(each in repr(row) for each in (TOKEN, AGENTS_OWN, DECOY))]
+    exposing = [dict(row) for row in rows if any(each in repr(row) for each in (TOKEN, AGENTS_OWN, FOREIGN, DECOY))]
     return wrong + [f"a credential stands in the record: {row}" for row in exposing]
 
 

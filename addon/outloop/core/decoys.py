@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from outloop.core.exposure import Needles
-from outloop.core.scrub import ScrubSet, scrub
+from outloop.core.scrub import ScrubSet
 from outloop.core.secret import Secret
 
 
@@ -55,7 +55,3 @@ class DecoySet:
     def found_in(self, text: bytes) -> tuple[Decoy, ...]:
         """Return the decoys that stand in *text*."""
         return tuple(decoy for decoy in self.decoys if decoy.needles.stand_in(text))
-
-    def without(self, text: str) -> str:
-        """Return *text* without the value of any decoy: what a record or a log may repeat."""
-        return scrub(self.scrub_set, text.encode("utf-8", "surrogateescape"))[0].decode("utf-8", "surrogateescape")

@@ -14,7 +14,7 @@ from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Connection, Exchange, Lane, Phase
 from outloop.proxy.flows import names_of, refuse_unreadable
 from outloop.proxy.refusing import Refuser, closed, undialled
-from outloop.proxy.watch import look_at_head, refuse_decoys
+from outloop.proxy.watch import look_at_head, refuse_decoys, refuse_known_in_connect
 
 TUNNEL_OPENED = 200
 
@@ -68,7 +68,8 @@ class Connections:
         workspace = workspace_of(bridge.runtime, identity.agent)
         exchange.workspace = workspace
         lane = lane_of(workspace, host, port)
-        refuse_decoys(exchange)  # before a name is resolved: a decoy may stand in it
+        refuse_decoys(exchange)
+        refuse_known_in_connect(bridge.runtime, flow, exchange)
         opened = Connection(identity.agent, identity.token_hash, host, port, lane)
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)

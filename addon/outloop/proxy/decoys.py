@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from outloop.core.decoys import Decoy, DecoySet
-from outloop.core.errors import KeychainError, UsageError
+from outloop.core.errors import KeychainError, KeyMissing
+from outloop.core.scrub import SHORTEST_SECRET_BYTES, without
 from outloop.proxy.exchange import Exchange
 from outloop.proxy.notification import Notifier
 from outloop.store.keycache import KeyCache, KeyId, LoadedKey
@@ -71,8 +72,8 @@ class Decoys:
             await asyncio.sleep(FOLLOW_INTERVAL_S)
             try:
                 await asyncio.to_thread(self.refresh)
-            except UsageError as error:
-                logger.warning("outloop: decoys cannot be looked up: %s", error.message)
+            except Exception as error:  # noqa: BLE001  (what is watched for stays, and it is tried again)
+                logger.warning("outloop: decoys cannot be looked up: %s", error)
 
     def _is_read(self, key: KeyId, record: KeyRecord) -> bool:
         return key in self._read and self._read[key][0] == record
@@ -83,6 +84,8 @@ class Decoys:
 
     def _take(self, record: KeyRecord, found: LoadedKey | KeychainError) -> None:
         key = record.workspace, record.name
+        if isinstance(found, LoadedKey) and any(len(value.reveal()) < SHORTEST_SECRET_BYTES for value in found.parts.values()):
+            found = KeyMissing("its value is none that was planted: it is too short")
         if isinstance(found, LoadedKey):
             self._failures.pop(key, None)
             decoy = Decoy.of(*key, found.parts.values())
@@ -108,12 +111,12 @@ class Alarm:
 
     def ring(self, exchange: Exchange, planted: DecoySet, used: Iterable[Decoy]) -> None:
         """Take note that *exchange* carries the decoys *used* of those *planted*; of each once. Needs the running event loop."""
-        exchange.planted = planted
+        exchange.unrepeatable.append(planted.scrub_set)
         for decoy in used:
             if decoy.label in exchange.decoys:
                 continue
             exchange.decoys.append(decoy.label)
-            agent, host = exchange.agent, planted.without(exchange.said.host)
+            agent, host = exchange.agent, without(exchange.unrepeatable, exchange.said.host)
             self._event("decoy_used", workspace=agent.workspace or None, agent=agent.name or None, host=host, detail=decoy.label)
             who = "/".join(filter(None, (agent.workspace, agent.name))) or "an unknown agent"
             logger.warning("outloop: the decoy %s was used by %s", decoy.label, who)

@@ -13,9 +13,9 @@ from mitmproxy import http
 
 from outloop.core.auth import Edits
 from outloop.core.cleaning import BodyCleaner
-from outloop.core.decoys import DecoySet
 from outloop.core.model import Agent, Decision, Reason, Request, Service, Workspace
 from outloop.core.outgoing import Fields, Outgoing
+from outloop.core.scrub import ScrubSet
 from outloop.proxy.vault import Opened
 
 
@@ -77,7 +77,8 @@ class Said:
 class Exchange:
     """One request. Times are in seconds of a monotonic clock.
 
-    `decoys` are the labels of those it used, of the ones then `planted`; `dropped` is told of body bytes that go nowhere.
+    `decoys` are the labels of those it used; of what is `unrepeatable` no value may be told, not even in its row; `dropped` is
+    told of body bytes that go nowhere.
     """
 
     id: str
@@ -114,6 +115,6 @@ class Exchange:
     is_coded: bool = False
     is_cut: bool = False
     decoys: list[str] = field(default_factory=list)
-    planted: DecoySet | None = None
+    unrepeatable: list[ScrubSet] = field(default_factory=list)
     dropped: Callable[[bytes], None] | None = None
     answer: http.Response | None = None

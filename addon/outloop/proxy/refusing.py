@@ -12,6 +12,7 @@ from mitmproxy import http
 from outloop.core.errors import AuditError, ScrubError
 from outloop.core.model import Reason, Refusal
 from outloop.core.refusal import next_step, status
+from outloop.core.scrub import without
 from outloop.proxy.admission import Refused
 from outloop.proxy.exchange import Exchange, Phase
 from outloop.proxy.flows import answering, refusal_response
@@ -45,6 +46,8 @@ class Refuser:
             exchange.release = None
             if exchange.decoys and reason in _BEHIND_DECOYS:
                 reason, detail, exchange.retry_after_s = Reason.DECOY_USED, DECOY_DETAIL, None
+            opened = self._vault.peek(exchange.agent.workspace)
+            detail = without([*exchange.unrepeatable, *([opened.scrub_set] if opened else [])], detail)  # it may name a host
             if reason is Reason.AUDIT_UNAVAILABLE:
                 exchange.id = ""  # no second try at the record: the agent has waited for the first
             elif exchange.row_written:
@@ -52,7 +55,7 @@ class Refuser:
                 self._recorder.outcome(exchange, status(reason), reason, detail)
             else:
                 try:
-                    await self._recorder.refused(exchange, reason, self._vault.peek(exchange.agent.workspace))
+                    await self._recorder.refused(exchange, reason, opened)
                 except AuditError:
                     reason, detail, exchange.id = Reason.AUDIT_UNAVAILABLE, "the audit record cannot be written", ""
             self.answer(flow, exchange, reason, detail)

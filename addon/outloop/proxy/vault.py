@@ -27,6 +27,9 @@ class Opened:
     needles: Needles
 
 
+NOTHING_OPENED = Opened({}, ScrubSet.compile(()), Needles.compile(()))
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     digest: str

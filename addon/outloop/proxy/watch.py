@@ -18,12 +18,14 @@ from outloop.core.decide import other_values_detail
 from outloop.core.decoys import Decoy
 from outloop.core.model import Reason
 from outloop.core.outgoing import misplaced
+from outloop.core.scrub import without
 from outloop.core.search import Search
 from outloop.proxy.admission import Refused
 from outloop.proxy.exchange import Exchange
 from outloop.proxy.flows import field_values
 from outloop.proxy.heads import UnreadableRequest
 from outloop.proxy.runtime import Runtime
+from outloop.proxy.vault import NOTHING_OPENED
 
 # The same for every decoy: an agent is not told whose it is.
 DECOY_DETAIL = "the request carries a decoy: a credential that opens nothing, and whose use is reported"
@@ -105,11 +107,13 @@ class Watch:
     def _refuse_value_of(self, owner: str) -> None:
         agent, service = self._exchange.agent, self._exchange.service
         is_own = owner == agent.workspace
+        if (known := self._runtime.vault.peek(owner)) is not None:
+            self._exchange.unrepeatable.append(known.scrub_set)
         self._runtime.event(
             "credential_misplaced",
             workspace=agent.workspace,
             agent=agent.name or None,
-            host=self._exchange.said.host,
+            host=without(self._exchange.unrepeatable, self._exchange.said.host),
             detail="a value of this workspace" if is_own else f"a value of workspace {owner}",
         )
         if is_own:
@@ -131,6 +135,15 @@ def look_at_head(runtime: Runtime, flow: http.HTTPFlow, exchange: Exchange) -> N
     DecoyWatch(runtime, exchange).look(_head_of(request) + b"\n" + (flow.client_conn.sni or "").encode())
     watch = DecoyWatch(runtime, exchange, _content_encoding(request))
     exchange.dropped = _guarded(watch.look)
+
+
+def refuse_known_in_connect(runtime: Runtime, flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Raise Refused when a value in memory stands in a CONNECT: its name would be resolved, and that is a way out.
+
+    The keychain is not asked for more: who connects has not been allowed anything yet.
+    """
+    exchange.opened = runtime.vault.peek(exchange.agent.workspace) or NOTHING_OPENED
+    Watch(runtime, exchange).refuse_known(_head_of(flow.request))
 
 
 async def look_at_body(runtime: Runtime, exchange: Exchange, body: bytes) -> None:
