@@ -7,6 +7,7 @@ from mitmproxy.proxy import server_hooks
 
 from outloop.core.errors import MalformedRequest
 from outloop.core.model import Reason
+from outloop.core.scrub import without
 from outloop.core.target import disagreement
 from outloop.proxy import hardening
 from outloop.proxy.admission import Refused, dialled, identify, lane_of, tunnel_address, workspace_of
@@ -147,6 +148,7 @@ def refuse_stranger(bridge: Bridge, flow: http.HTTPFlow, exchange: Exchange, *, 
     except MalformedRequest as error:
         if flow.request.method != "CONNECT":
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
-    bridge.runtime.event("challenge", host=exchange.said.host)
+    hidden = [*exchange.unrepeatable, *bridge.runtime.vault.scrub_sets()]
+    bridge.runtime.event("challenge", host=without(hidden, exchange.said.host))
     exchange.id = ""
     bridge.refuser.answer(flow, exchange, Reason.AGENT_UNKNOWN, "this proxy needs an agent token")

@@ -47,7 +47,8 @@ class Refuser:
             if exchange.decoys and reason in _BEHIND_DECOYS:
                 reason, detail, exchange.retry_after_s = Reason.DECOY_USED, DECOY_DETAIL, None
             opened = self._vault.peek(exchange.agent.workspace)
-            detail = without([*exchange.unrepeatable, *([opened.scrub_set] if opened else [])], detail)  # it may name a host
+            exchange.unrepeatable += self._vault.scrub_sets()  # nothing has searched it, or not to the end
+            detail = without(exchange.unrepeatable, detail)
             if reason is Reason.AUDIT_UNAVAILABLE:
                 exchange.id = ""  # no second try at the record: the agent has waited for the first
             elif exchange.row_written:

@@ -10,7 +10,7 @@ from outloop.core.auth.base import Parts
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing
 from outloop.core.exposure import Needles
 from outloop.core.model import Service, Workspace
-from outloop.core.scrub import ScrubSet, scrub
+from outloop.core.scrub import ScrubSet, without
 from outloop.core.secret import Secret
 from outloop.store.keycache import KeyCache, LoadedKey
 from outloop.store.state import KeyRecord, State
@@ -76,12 +76,13 @@ class Vault:
         """Return what is in memory of other workspaces than *workspace*."""
         return [(name, kept.opened.needles) for name, kept in self._kept.items() if name != workspace]
 
+    def scrub_sets(self) -> list[ScrubSet]:
+        """Return what is in memory of every workspace."""
+        return [kept.opened.scrub_set for kept in self._kept.values()]
+
     def clean(self, text: str) -> str:
         """Return *text*, a log line, without any value now in memory."""
-        data = text.encode("utf-8", "surrogateescape")
-        for kept in self._kept.values():
-            data = scrub(kept.opened.scrub_set, data)[0]
-        return data.decode("utf-8", "replace")
+        return without(self.scrub_sets(), text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def forget(self, workspace: str, key: str) -> None:
         """Have *key* read anew: the upstream did not take its value."""
