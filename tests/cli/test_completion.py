@@ -32,6 +32,7 @@ def settled(operator: Operator) -> Operator:
     with closing(StateStore(home.state_db)) as state, closing(AuditWriter(home.audit_db, time.time)) as audit:
         state.add_key("acme", "acme-calendly", "calendly", "2026-01-01T00:00:00Z")
         state.add_key("globex", "globex-posthog", "posthog", "2026-01-01T00:00:00Z")
+        state.add_decoy("acme", "acme-bait", "calendly", "2026-01-01T00:00:00Z")
         state.add_agent("acme", "reviewer", "0" * 64, "2026-01-01T00:00:00Z")
         audit.append_now(ROW)
         audit.append_now(outcome(ROW))
@@ -61,6 +62,8 @@ def offered(operator: Operator, line: str) -> list[str]:
         pytest.param("outloop proof -w acme ", ["calendly", "posthog"], id="services-of-catalogue-and-keys"),
         pytest.param("outloop key enable ", ["acme-calendly", "globex-posthog"], id="keys"),
         pytest.param("outloop key enable -w globex ", ["globex-posthog"], id="keys-of-the-workspace"),
+        pytest.param("outloop key remove ", ["acme-bait", "acme-calendly", "globex-posthog"], id="keys-and-decoys"),
+        pytest.param("outloop key remove -w globex ", ["globex-posthog"], id="decoys-of-the-workspace"),
         pytest.param("outloop agent revoke -w acme ", ["reviewer"], id="agents"),
         pytest.param("outloop why ", ["7Q2M0ABC"], id="ids"),
         pytest.param("outloop audit show 7Q", ["7Q2M0ABC"], id="an-id-begun"),

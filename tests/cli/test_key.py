@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -224,7 +225,7 @@ def test_a_list_never_shows_a_value(outloop: Run, piped: Run, acme: Path) -> Non
     for shown in (outloop("key", "list"), outloop("key", "list", "--json"), outloop("key", "list", "-w", "acme")):
         assert shown[0] == 0
         assert VALUE[:4] not in shown[1]
-        assert VALUE[-2:] not in shown[1].replace("T0", "")  # a time of day may end like it
+        assert VALUE[-2:] not in re.sub(r"20\d\d-[0-9T:.-]+Z", "", shown[1])  # a time may hold such digits
     (key,) = listed(outloop)
     assert key == {
         "workspace": "acme",
@@ -429,3 +430,124 @@ def test_a_block_that_is_still_to_paste_is_told_as_json(piped: Run, home: Path) 
     _, out, _ = piped(VALUE, "key", "add", "calendly", "-w", "acme", "--stdin", "--json")
 
     assert str(json.loads(out)["to_paste"]).startswith("  calendly:")
+
+
+# Decoys
+
+
+def test_a_decoy_is_made_up_and_nothing_else_is_printed_on_standard_output(outloop: Run, home: Path) -> None:
+    code, out, err = outloop("key", "add", "calendly", "-w", "acme", "--decoy")
+
+    assert code == 0
+    assert out.startswith("eyJ")
+    assert out.count("\n") == 1
+    assert err.startswith(
+        f"planted the decoy acme-calendly-decoy of workspace acme in the encrypted file {home}/keyring/values.enc"
+    )
+    assert "such as a .env" in err
+    assert not (home / "policies" / "acme.yaml").exists()
+    [row] = listed(outloop)
+    assert (row["key"], row["runtime_access"], row["value"], row["last_used"]) == (
+        "acme-calendly-decoy",
+        "decoy",
+        "••••••••",
+        None,
+    )
+
+
+def test_a_decoy_of_several_parts_is_one_json_object(outloop: Run, home: Path) -> None:
+    write_policy(home, "acme", CUSTOM)
+    out = outloop("key", "add", "shop", "-w", "acme", "--decoy")[1]
+    made = json.loads(out)
+    assert set(made) == {"username", "password"}
+    assert len(made["password"]) == 40
+
+
+def test_a_value_of_the_operators_is_planted_and_not_printed(outloop: Run, piped: Run, home: Path) -> None:
+    value = "cal_live_left_here_for_you_0246813579"
+    code, out, err = piped(value, "key", "add", "calendly", "-w", "acme", "--decoy", "--stdin", "--name", "bait")
+    assert (code, out) == (0, "")
+    assert value not in err
+    assert [row["key"] for row in listed(outloop)] == ["bait"]
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "error"),
+    [
+        pytest.param(b"short-of-16", ("--stdin",), "16 characters or more", id="short"),
+        pytest.param(b"outloop-injects-the-key", ("--stdin",), "in place of a key", id="placeholder"),
+        pytest.param(VALUE.encode(), ("--stdin",), "stored as the key acme-calendly of workspace acme", id="the-key"),
+        pytest.param(b"", ("--name", "acme-calendly"), "is what the policy of acme calls a key", id="the-keys-name"),
+        pytest.param(b"", ("--shared-ok",), "a decoy is nowhere else", id="shared"),
+        pytest.param(b"", ("--name", "a b"), "a b", id="no-name"),
+    ],
+)
+def test_what_is_no_decoy_is_said_in_one_line(
+    piped: Run, outloop: Run, acme: Path, data: bytes, arguments: tuple[str, ...], error: str
+) -> None:
+    code, out, err = piped(data, "key", "add", "calendly", "-w", "acme", "--decoy", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("outloop: error: ")
+    assert error in err
+    assert [row["runtime_access"] for row in listed(outloop)] == ["off"]
+
+
+def test_a_second_decoy_needs_a_name_of_its_own(outloop: Run, home: Path) -> None:
+    first = outloop("key", "add", "calendly", "-w", "acme", "--decoy")[1]
+    code, _, err = outloop("key", "add", "calendly", "-w", "acme", "--decoy")
+    assert code == 2
+    assert "`--name` stores another beside it" in err
+    second = outloop("key", "add", "calendly", "-w", "acme", "--decoy", "--name", "another")
+    assert second[0] == 0
+    assert second[1] != first
+
+
+@pytest.mark.parametrize("verb", [("enable",), ("disable",), ("rotate", "--stdin")])
+def test_a_decoy_is_never_switched_or_given_another_value(outloop: Run, piped: Run, home: Path, verb: tuple[str, ...]) -> None:
+    outloop("key", "add", "calendly", "-w", "acme", "--decoy")
+    code, out, err = piped(VALUE, "key", verb[0], "acme-calendly-decoy", "-w", "acme", *verb[1:])
+    assert (code, out) == (2, "")
+    assert err == (
+        "outloop: error: acme-calendly-decoy is a decoy: it opens nothing, and is never switched on or given another value\n"
+        "outloop: hint: `outloop key remove acme-calendly-decoy -w acme` takes it away\n"
+    )
+
+
+def test_a_decoy_does_not_stand_for_its_service(outloop: Run, home: Path) -> None:
+    outloop("key", "add", "calendly", "-w", "acme", "--decoy")
+    code, _, err = outloop("key", "remove", "calendly", "-w", "acme", "--yes")
+    assert code == 2
+    assert "has no key" in err
+    assert outloop("key", "remove", "acme-calendly-decoy", "-w", "acme", "--yes")[0] == 0
+    assert listed(outloop) == []
+
+
+def test_a_key_that_is_a_decoy_is_not_stored_however_it_is_asked_for(outloop: Run, piped: Run, home: Path) -> None:
+    made = outloop("key", "add", "calendly", "-w", "acme", "--decoy")[1].strip()
+    code, out, err = piped(made, "key", "add", "calendly", "-w", "beta", "--stdin", "--shared-ok")
+    assert (code, out) == (2, "")
+    assert "planted as the decoy acme-calendly-decoy of workspace acme" in err
+    assert made not in err
+
+
+def test_a_policy_that_uses_a_decoy_as_its_key_is_found_by_the_doctor(outloop: Run, home: Path) -> None:
+    outloop("key", "add", "calendly", "-w", "acme", "--decoy", "--name", "bait")
+    write_policy(home, "acme", "workspace: acme\nservices:\n  calendly:\n    key: bait\n    rules: [allow: GET /users/me]\n")
+    findings = json.loads(outloop("doctor", "-w", "acme", "--json")[1])
+    [found] = [each for each in findings if each["check"] == "keys"]
+    assert found["result"] == "failure"
+    assert "bait of acme is a decoy" in found["finding"]
+
+
+def test_planting_and_removing_a_decoy_are_told_as_json(outloop: Run, piped: Run, home: Path) -> None:
+    planted = json.loads(outloop("key", "add", "calendly", "-w", "acme", "--decoy", "--json")[1])
+    assert (planted["key"], planted["runtime_access"], planted["value"]) == ("acme-calendly-decoy", "decoy", "••••••••")
+    assert planted["planted"]["token"].startswith("eyJ")
+    given = json.loads(
+        piped(
+            "given-by-the-operator-0246", "key", "add", "calendly", "-w", "acme", "--decoy", "--stdin", "--name", "b", "--json"
+        )[1]
+    )
+    assert given["planted"] is None
+    removed = json.loads(outloop("key", "remove", "acme-calendly-decoy", "-w", "acme", "--yes", "--json")[1])
+    assert removed == {"workspace": "acme", "key": "acme-calendly-decoy", "service": "calendly", "removed": True}

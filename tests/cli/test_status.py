@@ -16,7 +16,7 @@ from outloop.operator.status import SECTIONS
 from outloop.store.audit import AuditWriter
 
 POLICY = "workspace: {name}\nservices:\n  calendly:\n    rules: [allow: GET /users/me]\n"
-TITLES = ["Claims", "Listeners", "Policies", "Keys", "Pending approvals", "Requests today (UTC)"]
+TITLES = ["Claims", "Listeners", "Policies", "Keys", "Decoys", "Pending approvals", "Requests today (UTC)"]
 
 
 @pytest.fixture

@@ -27,6 +27,16 @@ def of(*secrets: bytes) -> Needles:
     return Needles.compile(map(Secret, secrets))
 
 
+def quoted(text: bytes) -> str:
+    """Return *text* with every byte percent-encoded."""
+    return "".join(f"%{byte:02x}" for byte in text)
+
+
+def coded(text: str) -> bytes:
+    """Return *text* with every character as a JSON escape."""
+    return "".join(f"\\u{ord(character):04x}" for character in text).encode()
+
+
 def forms(secret: bytes) -> dict[str, bytes]:
     percent = urllib.parse.quote(secret, safe="").encode()
     code = "".join(f"\\u{byte:04x}" for byte in secret).encode()
@@ -40,6 +50,11 @@ def forms(secret: bytes) -> dict[str, bytes]:
         "json-code-upper": "".join(f"\\u{byte:04X}" if index % 3 else chr(byte) for index, byte in enumerate(secret)).encode(),
         "json-in-percent": urllib.parse.quote(secret.replace(b"/", b"\\/")).encode(),
         "percent-in-json": percent.replace(b"%", b"\\u0025"),
+        **{
+            f"{name}-of-{what}": spelled("".join(f"\\u{byte:04x}" for byte in text) if name == "percent" else quoted(text))
+            for what, text in (("raw", secret), ("hex", secret.hex().encode()), ("base64", base64.b64encode(secret)))
+            for name, spelled in (("percent", lambda code: quoted(code.encode()).encode()), ("json", coded))
+        },
         "hex": secret.hex().encode(),
         "hex-upper": secret.hex().upper().encode(),
         "base64": base64.b64encode(secret),

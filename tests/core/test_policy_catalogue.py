@@ -28,6 +28,8 @@ HEAD = "title: X\nhosts: [api.x.com]\nauth: {type: bearer}\n"
         pytest.param(HEAD + "read: [GET /a]\n", "unknown field `read`", id="field"),
         pytest.param(HEAD + "placeholder: {X_TOKEN: sk_live_00000000fake}\n", "looks like a secret", id="placeholder"),
         pytest.param(HEAD + "placeholder: {x-token: none}\n", "cannot stand here", id="placeholder-name"),
+        pytest.param(HEAD + "token_shape: x_{hex:8}\n", "cannot be made into decoys", id="shape-of-too-little"),
+        pytest.param(HEAD + "token_shape: 'x_{any:80}'\n", "cannot be made into decoys", id="shape-of-an-unknown-kind"),
         pytest.param(HEAD + "scopes: [a]\n", "expected a mapping, found a list", id="scopes-list"),
         pytest.param(HEAD + "key: x\nrules: []\n", "unknown field `key`", id="workspace-fields"),
     ],

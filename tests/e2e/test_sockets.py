@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from harness.operators import PATIENCE_S, Operator
 from harness.proxy import running_proxy
 from harness.raw_agent import tunnel
-from harness.stage import HOST, TOKEN, store_keys
+from harness.stage import AT, HOST, TOKEN, store_keys, stores
 from outloop.attacks.upstream.certs import Authority
+from outloop.core.secret import Secret
 
 POLICY = f"""\
 workspace: acme
@@ -34,7 +36,8 @@ SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-TEXT, CLOSE = 1, 8
+MORE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+KEY, DECOY = TOKEN.encode(), b"planted-and-never-a-key-0246813579"
 
 
 class Listener:
@@ -60,10 +63,10 @@ class Listener:
         self.is_over.set()
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
+def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """Return a client's frame (RFC 6455 §5.2) with a mask of zeros, which leaves the payload readable."""
     assert len(payload) < 126
-    return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+    return bytes([fin << 7 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
 @pytest.fixture
@@ -72,31 +75,77 @@ def listener(authority: Authority) -> Listener:
 
 
 @pytest.fixture
-def bridged(operator: Operator, listener: Listener, upstream_ca: Path) -> Iterator[Operator]:
+def stored(operator: Operator) -> Operator:
     operator.write_policy("acme", POLICY)
     store_keys(operator, {"example": TOKEN})
+    with stores(operator) as (state, keychain):
+        keychain.set("acme", "acme-bait", {"token": Secret(DECOY)})
+        state.add_decoy("acme", "acme-bait", "example", AT)
+    return operator
+
+
+def talk(operator: Operator, listener: Listener, upstream_ca: Path, *frames: bytes) -> list[tuple[int, bytes]]:
+    """Open a socket, say *frames*, and return what the upstream got: the opcode and the payload of each frame."""
     with running_proxy(operator, {HOST: listener.port}, upstream_ca=upstream_ca) as proxy, tunnel(proxy, f"{HOST}:443") as agent:
         agent.send(OPENING)
         assert agent.head().status == 101
-        agent.send(frame(TEXT, b"a plain word"))
-        agent.send(frame(TEXT, f"and {TOKEN}".encode()))
-        agent.send(frame(CLOSE, b"\x03\xe8"))
+        with contextlib.suppress(OSError):  # cut while it was speaking
+            for each in frames:
+                agent.send(each)
         agent.everything()
         assert listener.is_over.wait(PATIENCE_S)
-        yield operator
-
-
-def test_a_message_that_carries_the_key_does_not_reach_the_upstream(bridged: Operator, listener: Listener) -> None:
+        operator.wait_for_rows(1)
     # mitmproxy masks anew: what arrived is read through the mask of each frame.
-    words, rest = [], listener.received
+    heard, rest = [], listener.received
     while len(rest) >= 6:
         size, mask = rest[1] & 0x7F, rest[2:6]
-        words.append(bytes(byte ^ mask[at % 4] for at, byte in enumerate(rest[6 : 6 + size])))
+        heard.append((rest[0] & 0x0F, bytes(byte ^ mask[at % 4] for at, byte in enumerate(rest[6 : 6 + size]))))
         rest = rest[6 + size :]
+    return heard
 
-    assert b"a plain word" in words
-    assert not any(TOKEN.encode() in word for word in words)
-    [row] = [row for row in bridged.wait_for_rows(1) if row["method"] == "WEBSOCKET"]
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([frame(TEXT, b"and " + KEY)], id="message"),
+        pytest.param([frame(BINARY, b"\xff" + KEY)], id="binary"),
+        pytest.param([frame(TEXT, KEY[:9], fin=False), frame(MORE, KEY[9:])], id="fragments"),
+        pytest.param([frame(TEXT, KEY[:9], fin=False), frame(PING, b"x"), frame(MORE, KEY[9:])], id="a-ping-between"),
+        pytest.param([frame(TEXT, base64.b64encode(b"x" + KEY))], id="base64"),
+        pytest.param([frame(BINARY, gzip.compress(b"and " + KEY, mtime=0))], id="compressed"),
+        pytest.param([frame(PING, KEY)], id="ping"),
+        pytest.param([frame(PONG, KEY.hex().encode())], id="pong"),
+        pytest.param([frame(CLOSE, b"\x03\xe8" + KEY)], id="close"),
+    ],
+)
+def test_a_frame_that_carries_the_key_does_not_reach_the_upstream(
+    stored: Operator, listener: Listener, upstream_ca: Path, frames: list[bytes]
+) -> None:
+    heard = talk(stored, listener, upstream_ca, frame(TEXT, b"a plain word"), *frames, frame(TEXT, b"later"))
+
+    assert heard[0] == (TEXT, b"a plain word")
+    assert not any(piece in payload for _, payload in heard for piece in (KEY[9:], KEY.hex().encode(), b"later"))
+    [row] = [row for row in stored.wait_for_rows(1) if row["method"] == "WEBSOCKET"]
     assert (row["decision"], row["reason"], row["status"]) == ("allow", "credential_misplaced", 101)
-    [event] = [event for event in bridged.rows("events") if event["kind"] == "credential_misplaced"]
+    [event] = [event for event in stored.rows("events") if event["kind"] == "credential_misplaced"]
     assert (event["workspace"], event["host"]) == ("acme", HOST)
+
+
+@pytest.mark.parametrize(
+    "spoken", [pytest.param(frame(TEXT, b"try " + DECOY), id="message"), pytest.param(frame(PING, DECOY), id="ping")]
+)
+def test_a_decoy_in_a_frame_rings_the_alarm_and_ends_the_connection(
+    stored: Operator, listener: Listener, upstream_ca: Path, spoken: bytes
+) -> None:
+    heard = talk(stored, listener, upstream_ca, frame(TEXT, b"a plain word"), spoken)
+
+    assert not any(DECOY in payload for _, payload in heard)
+    [row] = [row for row in stored.wait_for_rows(1) if row["method"] == "WEBSOCKET"]
+    assert (row["decision"], row["reason"]) == ("allow", "decoy_used")
+    assert [event["detail"] for event in stored.rows("events") if event["kind"] == "decoy_used"] == ["acme/acme-bait"]
+
+
+def test_control_frames_without_a_value_pass_as_they_are(stored: Operator, listener: Listener, upstream_ca: Path) -> None:
+    heard = talk(stored, listener, upstream_ca, frame(PING, b"are you there"), frame(PONG, b"yes"), frame(CLOSE, b"\x03\xe8bye"))
+
+    assert heard[:3] == [(PING, b"are you there"), (PONG, b"yes"), (CLOSE, b"\x03\xe8bye")]

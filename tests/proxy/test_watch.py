@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
+from outloop.core.decoys import Decoy, DecoySet
 from outloop.core.exposure import Needles
 from outloop.core.model import Agent, Reason
 from outloop.core.scrub import ScrubSet
 from outloop.core.secret import Secret
+from outloop.proxy.decoys import Alarm
 from outloop.proxy.exchange import Exchange, Said
+from outloop.proxy.notification import Notifier
 from outloop.proxy.vault import Opened
 from outloop.proxy.watch import watched
 
 OWN = b"not-a-real-own-token-0123456789"
 FOREIGN = b"not-a-real-foreign-token-987654"
+DECOY = b"not-a-real-decoy-at-all-13579"
 
 
 class Book:
@@ -24,7 +28,11 @@ class Book:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.vault = SimpleNamespace(others=lambda workspace: [("globex", Needles.compile([Secret(FOREIGN)]))])
+        self.vault = SimpleNamespace(
+            others=lambda workspace: [("globex", Needles.compile([Secret(FOREIGN)]))], peek=lambda workspace: None
+        )
+        self.decoys = SimpleNamespace(planted=DecoySet.compile([Decoy.of("globex", "bait", [Secret(DECOY)])]))
+        self.alarm = Alarm(self.event, Notifier((), {}))
 
     def event(self, kind: str, **fields: Any) -> None:
         self.events.append({"kind": kind, **fields})

@@ -531,3 +531,36 @@ def test_a_keychain_that_hangs_is_not_waited_for_with_a_value_in_hand(gate: thre
 
     run(main())
     assert keychain.reads == ["acme/k#renewed"] * 2
+
+
+# Read for somebody else to keep
+
+
+def test_what_is_read_for_others_is_kept_by_them_alone_and_drops_nothing_that_is_kept() -> None:
+    keychain = Scripted(k="fake-value", bait="planted-value")
+    cache = cache_of(keychain)
+
+    async def main() -> None:
+        kept = (await cache.load([record()]))["acme", "k"]
+        for _ in range(2):
+            assert value_of(cache.read([record("bait")])["acme", "bait"]) == "planted-value"
+        assert (await cache.load([record()]))["acme", "k"] is kept
+
+    run(main())
+    assert keychain.reads == ["acme/k", "acme/bait", "acme/bait"]
+    assert {thread.name for thread in keychain.threads} == {"outloop-keychain"}
+
+
+def test_a_read_that_hangs_is_given_up_in_time_and_asks_nothing_more(gate: threading.Event) -> None:
+    keychain = Scripted(bait="planted-value")
+    keychain.before = gate.wait
+    cache = cache_of(keychain, read_limit_s=0.05)
+    for _ in range(3):
+        assert isinstance(cache.read([record("bait")])["acme", "bait"], KeyLocked)
+    assert keychain.reads == ["acme/bait"]
+
+
+def test_what_is_not_there_and_what_is_locked_are_told_apart() -> None:
+    cache = cache_of(Scripted(gone=KeyMissing("it is not there"), shut=KeyLocked("it is locked")))
+    found = cache.read([record("gone"), record("shut")])
+    assert [type(found["acme", name]) for name in ("gone", "shut")] == [KeyMissing, KeyLocked]

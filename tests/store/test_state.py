@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from outloop.core.errors import UsageError
 from outloop.core.model import RequestLimit
-from outloop.store.state import StateStore, process_is_alive
+from outloop.store.state import KeyRecord, StateStore, process_is_alive
+from outloop.store.state_file import MIGRATIONS
 
 AT = "2026-01-01T00:00:00.000Z"
 HASH = "a" * 64
@@ -308,6 +309,66 @@ def test_a_writer_killed_in_its_transaction_leaves_no_trace(path: Path, store: S
     assert not store.snapshot().keys["acme", "k"].runtime_access
     store.set_runtime_access("acme", "k", True)
     assert store.snapshot().keys["acme", "k"].runtime_access
+
+
+# Decoys
+
+
+def test_a_decoy_is_none_of_the_keys_and_has_its_name_among_theirs(store: StateStore) -> None:
+    store.add_key("acme", "k", "calendly", AT)
+    store.add_decoy("acme", "bait", "calendly", AT)
+    assert list(store.snapshot().keys) == [("acme", "k")]
+    assert list(store.snapshot().decoys) == [("acme", "bait")]
+    for add in (store.add_key, store.add_decoy):
+        for name in ("k", "bait"):
+            with pytest.raises(UsageError, match="already has a key"):
+                add("acme", name, "calendly", AT)
+    store.remove_key("acme", "bait")
+    assert not store.snapshot().decoys
+
+
+def test_a_decoy_cannot_be_switched_on_rotated_or_made_a_key_not_even_by_hand(store: StateStore, path: Path) -> None:
+    store.add_key("acme", "k", "calendly", AT)
+    store.add_decoy("acme", "bait", "calendly", AT)
+    with pytest.raises(UsageError, match="has no key bait"):
+        store.set_runtime_access("acme", "bait", True)
+    with pytest.raises(UsageError, match="has no key bait"):
+        store.rotate_key("acme", "bait", None)
+    with sqlite3.connect(path) as other:
+        for change in (
+            "SET runtime_access = 1 WHERE name = 'bait'",
+            "SET decoy = 0 WHERE name = 'bait'",
+            "SET decoy = 1 WHERE name = 'k'",
+            "SET decoy = 2 WHERE name = 'bait'",
+        ):
+            with pytest.raises(sqlite3.IntegrityError):
+                other.execute(f"UPDATE keys {change}")
+    other.close()
+    record = store.snapshot().decoys["acme", "bait"]
+    assert (record.runtime_access, record.previous_until) == (False, None)
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date_with_its_keys_as_they_were(path: Path) -> None:
+    version = 2
+    old = sqlite3.connect(path)
+    old.executescript("".join(MIGRATIONS[:version]) + f"PRAGMA user_version = {version};")
+    old.execute("INSERT INTO keys VALUES ('acme', 'on', 'calendly', 1, 1, ?, 3600.0)", (AT,))
+    old.execute("INSERT INTO keys VALUES ('acme', 'off', 'calendly', 0, 2, ?, NULL)", (AT,))
+    old.execute("UPDATE counters SET value = 2 WHERE name = 'generation'")
+    old.commit()
+    old.close()
+
+    store = StateStore(path)
+    keys = store.snapshot().keys
+
+    assert keys == {
+        ("acme", "off"): KeyRecord("acme", "off", "calendly", False, 2, AT, None),
+        ("acme", "on"): KeyRecord("acme", "on", "calendly", True, 1, AT, 3600.0),
+    }
+    assert not store.snapshot().decoys
+    store.add_decoy("acme", "bait", "calendly", AT)
+    assert store.snapshot().decoys["acme", "bait"].generation == 3
+    store.close()
 
 
 # Proxies

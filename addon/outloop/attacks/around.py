@@ -33,6 +33,7 @@ from outloop.attacks.case import (
 )  # fmt: skip
 from outloop.attacks.forms import PLAIN
 from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, UNTRUSTED
+from outloop.attacks.outward import CASES as CARRIED_OUT
 from outloop.attacks.upstream.replies import reply
 
 REBINDING = "Jackson et al., DNS Rebinding (2007)"
@@ -240,4 +241,5 @@ PRINTED = (
         (("nul", "%00"), ("latin-1", "%E9%FF"))),
 )  # fmt: skip
 
-CASES = (*UPSTREAMS, *INWARD, *OUTWARD, *WORKSPACES, *INERT, *PRINTED)
+# In this order: what is foreign is in memory once its own workspace has used it.
+CASES = (*UPSTREAMS, *INWARD, *OUTWARD, *WORKSPACES, *INERT, *PRINTED, *CARRIED_OUT)

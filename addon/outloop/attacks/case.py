@@ -17,6 +17,8 @@ RICH = "fake/rich+key=\"0<9>&'x%41~end"  # another key of the same workspace, of
 USER, PASSWORD = "public-name-of-a-user", "fake-password-of-a-pair"  # a basic pair of the same workspace; the name is public
 PREVIOUS = "fake-value-before-rotation-77"  # was the value of a key of the workspace until a moment ago
 FOREIGN = "fake-key-of-another-workspace-5"
+DECOY = "planted-here-and-never-a-key-02468"  # of the same workspace; lower case, so that it can be part of a host's name too
+FOREIGN_DECOY = "planted-elsewhere-and-never-a-key-13579"
 AGENTS_OWN = "agents-own-fake-credential"  # stands where an agent puts a credential: no upstream and no row may see it
 CLOSED = 0  # in place of a status: the connection (or the stream) ended without an answer
 
@@ -88,7 +90,7 @@ class Case:
     `check` looks at more: it returns what is wrong, or "". With `or_refused` a refusal as malformed is as good, with its
     row and nothing sent: versions of mitmproxy and of the libraries under it differ in what they stop themselves. With
     `dials` a connection may be opened although no request gets there. `basis` cites where an attack was published; `limit` says
-    what is accepted, in a case that documents a limit.
+    what is accepted, in a case that documents a limit. `decoys` are those whose use must be an event, in order; no other may.
     """
 
     id: str
@@ -105,6 +107,7 @@ class Case:
     dials: bool = False
     basis: str = ""
     limit: str = ""
+    decoys: tuple[str, ...] = ()
 
     def refused(self, status: int) -> Case:
         """Return the case in which the agent is refused (`or_refused`) with 400, or without an answer (`CLOSED`)."""

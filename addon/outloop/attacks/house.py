@@ -6,7 +6,7 @@ import contextlib
 import ssl
 import time
 
-from outloop.attacks.case import FOREIGN, HOST, PASSWORD, PREVIOUS, RICH, TOKEN, USER
+from outloop.attacks.case import DECOY, FOREIGN, FOREIGN_DECOY, HOST, PASSWORD, PREVIOUS, RICH, TOKEN, USER
 from outloop.attacks.upstream.certs import Authority, self_signed
 from outloop.attacks.upstream.replies import reply
 from outloop.core.secret import Secret
@@ -167,6 +167,9 @@ def furnish(home: Home) -> None:
         for service, parts in KEYS.items():
             _store(state, keychain, "acme", service, parts)
         _store(state, keychain, "globex", "other", {"token": FOREIGN})
+        for workspace, value in (("acme", DECOY), ("globex", FOREIGN_DECOY)):
+            keychain.set(workspace, f"{workspace}-bait", {"token": Secret(value.encode())})
+            state.add_decoy(workspace, f"{workspace}-bait", "api", AT)
         keychain.rotate("acme", "acme-renewed", {"token": Secret(TOKEN.encode())})
         state.rotate_key("acme", "acme-renewed", previous_until=time.time() + 3600)
         for name, (workspace, token) in {"tunneller": OPEN_AGENT, "neighbour": GLOBEX_AGENT}.items():

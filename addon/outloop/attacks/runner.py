@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from outloop.attacks.agent import PATIENCE_S, listen
-from outloop.attacks.case import AGENTS_OWN, CLOSED, TOKEN, Case, Heard, Sent, plain
+from outloop.attacks.case import AGENTS_OWN, CLOSED, DECOY, FOREIGN, TOKEN, Case, Heard, Sent, plain
 from outloop.store.arrivals import Arrivals
 from outloop.store.records import Record
 
@@ -67,6 +67,7 @@ class Runner:
             *_wrong_with_answers(case, answers, rows),
             *_wrong_with_upstream(case, sent, is_dialled=is_dialled),
             *_wrong_with_rows(case, rows, answers[-1].header("outloop-audit-id")),
+            *_wrong_with_alarms(case, self._record.alarms()),
         ]
 
     def leftovers(self) -> list[str]:
@@ -145,8 +146,12 @@ def _wrong_with_rows(case: Case, rows: list[Record], audit_id: str | None) -> li
         wrong.append(f"the rows are {[_said(row) for row in rows]}, not {case.expected_rows}")
     if answered := [row for row in rows if row["id"] == audit_id and row["status"] != case.status]:
         wrong.append(f"the row says status {answered[0]['status']}, not {case.status}")
-    exposing = [dict(row) for row in rows if TOKEN in repr(row) or AGENTS_OWN in repr(row)]
+    exposing = [dict(row) for row in rows if any(each in repr(row) for each in (TOKEN, AGENTS_OWN, FOREIGN, DECOY))]
     return wrong + [f"a credential stands in the record: {row}" for row in exposing]
+
+
+def _wrong_with_alarms(case: Case, alarms: Sequence[str]) -> list[str]:
+    return [] if tuple(alarms) == case.decoys else [f"the alarm rang for {list(alarms)}, not {list(case.decoys)}"]
 
 
 def _said(row: Record) -> str:

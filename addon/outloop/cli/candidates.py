@@ -68,8 +68,23 @@ def keys(home: Home, ctx: click.Context) -> Found:
     workspace = ctx.params.get("workspace")
     if not home.state_db.exists():
         return ()
-    found = [key for key in _state(home).keys.values() if workspace in (None, key.workspace)]
-    return ((key.name, f"{key.service} key of {key.workspace}, {'on' if key.runtime_access else 'off'}") for key in found)
+    return _keys_of(_state(home), workspace)
+
+
+@_quietly
+def keys_and_decoys(home: Home, ctx: click.Context) -> Found:
+    """The keys and decoys of the workspace that was named, or all."""
+    workspace = ctx.params.get("workspace")
+    if not home.state_db.exists():
+        return ()
+    state = _state(home)
+    found = [*_keys_of(state, workspace)]
+    found += [
+        (decoy.name, f"{decoy.service} decoy of {decoy.workspace}")
+        for decoy in state.decoys.values()
+        if workspace in (None, decoy.workspace)
+    ]
+    return found
 
 
 @_quietly
@@ -103,6 +118,11 @@ def approval_ids(home: Home, _: click.Context) -> Found:
         return ()
     found = ApprovalStore(home.state_db).listed(time.time())
     return ((each.short_id, f"{each.status.value}: {each.asked.method} {each.asked.path}") for each in found)
+
+
+def _keys_of(state: State, workspace: str | None) -> Found:
+    found = [key for key in state.keys.values() if workspace in (None, key.workspace)]
+    return ((key.name, f"{key.service} key of {key.workspace}, {'on' if key.runtime_access else 'off'}") for key in found)
 
 
 def _stems(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from outloop.cli.candidates import keys as key_names
-from outloop.cli.candidates import services
+from outloop.cli.candidates import keys_and_decoys, services
 from outloop.cli.context import Context, pass_context
 from outloop.cli.render import checked_name, json_flag, rows, workspace_option
 from outloop.cli.render import record as print_record
@@ -49,19 +49,37 @@ def key() -> None:
 @click.option("--name", metavar="N", help="What to call the key; default: as the policy says, else WS-SERVICE.")
 @stdin_option
 @shared_option
+@click.option("--decoy", "is_decoy", is_flag=True, help="Plant a value that opens nothing: whoever uses it raises an alarm.")
 @json_flag
 @pass_context
 def add(
-    context: Context, service: str, workspace: str, name: str | None, from_stdin: bool, shared_ok: bool, as_json: bool
+    context: Context,
+    service: str,
+    workspace: str,
+    name: str | None,
+    from_stdin: bool,
+    shared_ok: bool,
+    is_decoy: bool,
+    as_json: bool,
 ) -> None:
     """Store a key for SERVICE in the keychain. Agents cannot use it until `outloop key enable`.
+
+    With --decoy a value is made up, stored and printed, to be left where an agent should not look: in a .env, a note, a chat.
 
     \b
     Example:
       outloop key add calendly -w acme
+      outloop key add calendly -w acme --decoy
       pass show acme/calendly | outloop key add calendly -w acme --stdin
     """
     placement = _placement(context, workspace, service, checked_name(name, "key") if name is not None else None)
+    if is_decoy:
+        from outloop.cli.decoys import plant
+
+        if shared_ok:
+            raise UsageError("a decoy is nowhere else: --shared-ok says nothing about it")
+        plant(context, placement, name, from_stdin=from_stdin, as_json=as_json)
+        return
     keys = _keys(context)
     plan = placement.plan
     keys.refuse_taken(plan)
@@ -87,14 +105,18 @@ def add(
 @json_flag
 @pass_context
 def list_(context: Context, workspace: str | None, as_json: bool) -> None:
-    """List keys with their switch and last use. Values stay in the keychain.
+    """List keys with their switch and last use, and decoys. Values stay in the keychain.
 
     \b
     Example:
       outloop key list -w acme
     """
-    uses = context.records().key_uses() if context.home.audit_db.exists() else []
-    records = _keys(context).listed(workspace, uses)
+    from outloop.store.overview import Overview
+
+    has_record = context.home.audit_db.exists()
+    uses = context.records().key_uses() if has_record else []
+    decoy_uses = Overview(context.home.audit_db).decoy_uses() if has_record else []
+    records = _keys(context).listed(workspace, uses, decoy_uses)
     rows("Keys", COLUMNS, records, as_json, empty="no key yet: outloop key add SERVICE -w WS")
 
 
@@ -158,28 +180,37 @@ def rotate(context: Context, key_name: str, workspace: str, from_stdin: bool, gr
 
 
 @key.command()
-@click.argument("key_name", metavar="KEY|SERVICE", shell_complete=key_names)
+@click.argument("key_name", metavar="KEY|DECOY|SERVICE", shell_complete=keys_and_decoys)
 @workspace_option()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_flag
 @pass_context
 def remove(context: Context, key_name: str, workspace: str, yes: bool, as_json: bool) -> None:
-    """Delete a key from the keychain. Its rows stay in the audit record.
+    """Delete a key or a decoy from the keychain. Its rows stay in the audit record.
 
     \b
     Example:
       outloop key remove calendly -w acme
     """
-    keys = _keys(context)
-    record = keys.find(workspace, key_name)
+    from outloop.cli.decoys import keeper
+
+    keys, decoys = _keys(context), keeper(context)
+    decoy = decoys.find(workspace, key_name)
+    record = decoy or keys.find(workspace, key_name)
     if not yes:
         if not _has_terminal():
             raise UsageError("there is no terminal to ask on", "--yes removes without asking")
-        if not click.confirm(f"Remove the key {record.name} of workspace {workspace}?"):
+        if not click.confirm(f"Remove the {'decoy' if decoy else 'key'} {record.name} of workspace {workspace}?"):
             raise NoError("nothing was removed")
-    keys.remove(record)
+    if decoy is not None:
+        decoys.remove(decoy)
+    else:
+        keys.remove(record)
     if as_json:
         print_record({"workspace": workspace, "key": record.name, "service": record.service, "removed": True}, as_json)
+        return
+    if decoy is not None:
+        click.echo(f"removed the decoy {record.name} of workspace {workspace}: whoever uses it from now on goes unnoticed")
         return
     click.echo(f"removed the key {record.name} of workspace {workspace}; it still works wherever else it is used until revoked")
 

@@ -16,6 +16,7 @@ _TITLES = {
     "listeners": ("Listeners", "no proxy is running: outloop up"),
     "policies": ("Policies", "no workspace yet: outloop workspace add acme --service calendly"),
     "keys": ("Keys", "no key yet: outloop key add SERVICE -w WS"),
+    "decoys": ("Decoys", "none: outloop key add SERVICE -w WS --decoy"),
     "approvals": ("Pending approvals", "none"),
     "today": ("Requests today (UTC)", "none"),
 }
@@ -27,7 +28,7 @@ _SHORT_ID = 8
 @json_flag
 @pass_context
 def status(context: Context, workspace: str | None, as_json: bool) -> None:
-    """Show what is proved and what is not, then listeners, policies, keys, pending approvals and today's requests.
+    """Show what is proved and what is not, then listeners, policies, keys, decoys, pending approvals and today's requests.
 
     \b
     Example:

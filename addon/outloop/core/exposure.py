@@ -25,7 +25,7 @@ _LONG_BYTES = 23
 _FEW_NEEDLES = 16
 _ESCAPES_MAXIMUM = 32
 _PAD = ord("=")
-_ESCAPED_BYTES = 6  # the longest that one byte becomes: \u0041
+_ESCAPED_BYTES = 18  # the longest that one byte becomes: \u0041 with every character of it percent-encoded, or the reverse
 _PERCENT = re.compile(rb"%[0-9A-Fa-f][0-9A-Fa-f]")
 _BACKSLASH = re.compile(rb"\\(?:/|u00[0-9A-Fa-f][0-9A-Fa-f])")
 _CODE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
@@ -151,26 +151,28 @@ def _unescaped(text: bytes) -> bytes:
 
 
 class ExposureCheck:
-    """Watches one stream. Carries over enough of what has been fed to see a secret that was split between pieces."""
+    """Watches one stream. Carries over enough of what has been fed to see a secret that was split between pieces.
 
-    __slots__ = ("_carried", "_carry_bytes", "_needles", "reached_back")
+    After a hit, `seen` is the text in which it stood and `reached_back` tells whether part of it stood in an earlier piece.
+    """
+
+    __slots__ = ("_carried", "_carry_bytes", "_needles", "reached_back", "seen")
 
     def __init__(self, needles: Needles) -> None:
         self._needles = needles
         self._carry_bytes = max(needles.longest_bytes * _ESCAPED_BYTES - 1, 0)
         self._carried = b""
         self.reached_back = False
+        self.seen = b""
 
     def feed(self, piece: bytes) -> bool:
-        """Tell whether a secret stands in what has been fed up to and with *piece*.
-
-        After True, `reached_back` tells whether part of it stood in an earlier piece.
-        """
+        """Tell whether a secret stands in what has been fed up to and with *piece*."""
         if not self._carry_bytes:
             return False
         text = self._carried + piece
         if self._needles.stand_in(text):
             self.reached_back = not self._needles.stand_in(piece)
+            self.seen = text
             return True
         self._carried = text[-self._carry_bytes :]
         return False

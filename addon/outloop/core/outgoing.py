@@ -41,12 +41,16 @@ _DROPPED = HOP_HEADERS | TARGET_HEADERS | RESPONSE_SHAPE_HEADERS | frozenset({b"
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """The agent's request without what may not go on. `stripped` counts the credentials left behind."""
+    """The agent's request without what may not go on. `stripped` counts the credentials left behind.
+
+    `left_behind` is all that does not go on: header fields, cookies each alone, and query parameters by name and value.
+    """
 
     fields: Fields
     query: str
     query_pairs: tuple[tuple[str, str], ...]
     stripped: int
+    left_behind: Fields = ()
 
 
 def refuse_override(fields: Iterable[tuple[bytes, bytes]], query_pairs: Iterable[tuple[str, str]]) -> None:
@@ -87,24 +91,37 @@ def stripped(fields: Iterable[tuple[bytes, bytes]], query: str, scheme: Scheme, 
     refuse_override(fields, pairs)
     credential_headers = CREDENTIAL_HEADERS | {name.encode() for name in scheme.stripped_headers}
     kept: list[tuple[bytes, bytes]] = []
+    left: list[tuple[bytes, bytes]] = []
     count = 0
     for name, value in fields:
         # A server may read X_Api_Key as X-Api-Key (CGI, RFC 3875 §4.1.18).
         known = name.lower().replace(b"_", b"-")
         if known in credential_headers:
             count += 1
-        elif known not in _DROPPED and not (is_websocket and known in WEBSOCKET_HEADERS):
+            left += [(name, cookie.strip()) for cookie in value.split(b";")] if known == b"cookie" else [(name, value)]
+        elif known in _DROPPED or (is_websocket and known in WEBSOCKET_HEADERS):
+            left.append((name, value))
+        else:
             kept.append((name, value))
     kept.append((b"Accept-Encoding", b"identity"))
     if not scheme.stripped_query:
-        return Outgoing(tuple(kept), query, pairs, count)
+        return Outgoing(tuple(kept), query, pairs, count, tuple(left))
     pieces = [
         (piece, pair)
         for piece, pair in zip((piece for piece in query.split("&") if piece), pairs, strict=True)
         if not _names_in(pair) & scheme.stripped_query
     ]
     count += len(pairs) - len(pieces)
-    return Outgoing(tuple(kept), "&".join(piece for piece, _ in pieces), tuple(pair for _, pair in pieces), count)
+    left += [(name.encode(), value.encode()) for name, value in pairs if _names_in((name, value)) & scheme.stripped_query]
+    sent = "&".join(piece for piece, _ in pieces)
+    return Outgoing(tuple(kept), sent, tuple(pair for _, pair in pieces), count, tuple(left))
+
+
+def misplaced(left_behind: Fields, edits: Edits) -> Fields:
+    """Return what of *left_behind* does not stand where *edits* put the very same: that is in place, and replaced by itself."""
+    places = {(name.lower().encode(), value.reveal()) for name, value in (*edits.headers, *edits.query)}
+    places |= {(b"cookie", name.encode() + b"=" + value.reveal()) for name, value in edits.cookies}
+    return tuple((name, value) for name, value in left_behind if (name.lower(), value) not in places)
 
 
 def edits_applied(fields: Fields, query: str, edits: Edits, static: Iterable[tuple[str, str]]) -> tuple[Fields, str]:

@@ -15,9 +15,10 @@ from outloop.core.auth import Part
 from outloop.core.errors import KeychainError, KeyMissing, OutloopError, UsageError
 from outloop.core.ledger import timestamp
 from outloop.core.secret import Secret
+from outloop.operator.likeness import refuse_decoys, refuse_other_workspaces
 from outloop.store.keychain import Keychain
 from outloop.store.keylock import held
-from outloop.store.state import KeyRecord, State, StateStore, key_taken
+from outloop.store.state import KeyRecord, StateStore, key_taken
 
 Clock = Callable[[], float]
 # Stages of a rotation, in the detail of its events: a proof made between `begun` and one of the others counts for nothing.
@@ -25,6 +26,7 @@ BEGUN, DONE, GIVEN_UP = "begun", "done", "given up"
 TICK_S = 0.002  # longer than the millisecond that ids and events are told apart by
 MASK = "••••••••"
 LOCK_LIMIT_S = 20.0  # longer than a proxy may take at a token endpoint
+DECOY = "decoy"  # in place of a switch
 
 
 class EventSink(Protocol):
@@ -70,8 +72,14 @@ class Keys:
         self._now = now
 
     def find(self, workspace: str, named: str) -> KeyRecord:
-        """Return the key called *named*, or the only key of the service called so. Raises UsageError."""
-        records = [record for record in self._state.snapshot().keys.values() if record.workspace == workspace]
+        """Return the key called *named*, or the only key of the service called so. Raises UsageError, also for a decoy."""
+        state = self._state.snapshot()
+        if (workspace, named) in state.decoys:
+            raise UsageError(
+                f"{named} is a decoy: it opens nothing, and is never switched on or given another value",
+                f"`outloop key remove {named} -w {workspace}` takes it away",
+            )
+        records = [record for record in state.keys.values() if record.workspace == workspace]
         exact = [record for record in records if record.name == named]
         found = exact or [record for record in records if record.service == named]
         if len(found) == 1:
@@ -86,10 +94,11 @@ class Keys:
 
     def refuse_taken(self, plan: KeyPlan) -> None:
         """Raise UsageError when the workspace has a key of that name with a value: before its operator is asked for one."""
-        record = self._state.snapshot().keys.get((plan.workspace, plan.name))
-        if record is None:
+        state = self._state.snapshot()
+        record = state.keys.get((plan.workspace, plan.name))
+        if record is None and (plan.workspace, plan.name) not in state.decoys:
             return
-        if record.service == plan.service:
+        if record is not None and record.service == plan.service:
             try:
                 self._open_keychain().get(plan.workspace, plan.name)
             except KeyMissing:
@@ -105,7 +114,7 @@ class Keys:
         self.refuse_taken(plan)
         keychain = self._open_keychain()
         self._end_graces(keychain)
-        self._refuse_shared(keychain, plan, parts, shared_ok)
+        self._refuse_likeness(keychain, plan, parts, shared_ok)
         stored = self._state.snapshot().keys.get((plan.workspace, plan.name))
         if stored is not None:  # its value was lost; nobody uses what a proxy may still remember of it, once this is on record
             self.switch(stored, False)
@@ -144,7 +153,7 @@ class Keys:
     def _rotated(self, plan: KeyPlan, parts: Mapping[str, Secret], grace_s: float, *, shared_ok: bool) -> str:
         keychain = self._open_keychain()
         self._end_graces(keychain)
-        self._refuse_shared(keychain, plan, parts, shared_ok)
+        self._refuse_likeness(keychain, plan, parts, shared_ok)
         try:
             before = keychain.get(plan.workspace, plan.name)
         except KeyMissing:
@@ -174,14 +183,18 @@ class Keys:
             raise
         self._state.remove_key(record.workspace, record.name)
 
-    def listed(self, workspace: str | None, uses: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-        """Return a row for each key, of all workspaces when *workspace* is None.
+    def listed(
+        self, workspace: str | None, uses: Sequence[Mapping[str, object]], decoy_uses: Sequence[Mapping[str, object]] = ()
+    ) -> list[dict[str, object]]:
+        """Return a row for each key and decoy, of all workspaces when *workspace* is None.
 
-        *uses* is what `Records.key_uses` returns. The keychain is not read: a list is not worth a prompt, and of a value nothing
-        is shown, not even how long it is.
+        *uses* is what `Records.key_uses` returns, *decoy_uses* what `Overview.decoy_uses` does. The keychain is not read: a
+        list is not worth a prompt, and of a value nothing is shown, not even how long it is.
         """
+        state = self._state.snapshot()
         last = {(use["workspace"], use["key"]): use for use in uses}
-        return [
+        tried = {use["decoy"]: use["last_used"] for use in reversed(decoy_uses)}
+        rows = [
             {
                 "workspace": record.workspace,
                 "key": record.name,
@@ -192,9 +205,22 @@ class Keys:
                 "last_used": last.get(key, {}).get("last_used"),
                 "last_status": last.get(key, {}).get("last_status"),
             }
-            for key, record in self._state.snapshot().keys.items()
-            if workspace in (None, record.workspace)
+            for key, record in state.keys.items()
         ]
+        rows += [
+            {
+                "workspace": record.workspace,
+                "key": record.name,
+                "service": record.service,
+                "value": MASK,
+                "runtime_access": DECOY,
+                "added_at": record.added_at,
+                "last_used": tried.get(f"{record.workspace}/{record.name}"),
+                "last_status": None,
+            }
+            for record in state.decoys.values()
+        ]
+        return [row for row in rows if workspace in (None, row["workspace"])]
 
     def _record_stage(self, plan: KeyPlan, stage: str) -> None:
         self._record_event("key_rotated", workspace=plan.workspace, service=plan.service, key=plan.name, detail=stage)
@@ -206,20 +232,12 @@ class Keys:
             keychain.delete_previous(plan.workspace, plan.name)
             keychain.set(plan.workspace, plan.name, parts)
 
-    def _refuse_shared(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], shared_ok: bool) -> None:
-        if shared_ok:
-            return
-        secret = [parts[part.name] for part in plan.parts if part.is_secret and part.name in parts]
-        for record in _elsewhere(self._state.snapshot(), plan.workspace):
-            try:
-                stored = list(keychain.get(record.workspace, record.name).values())
-            except KeyMissing:
-                continue
-            if any(mine == theirs for mine in secret for theirs in stored):
-                raise UsageError(
-                    f"this value is already stored as {record.name} of workspace {record.workspace}",
-                    "make a token for each workspace, so that each can be revoked alone; --shared-ok stores it all the same",
-                )
+    def _refuse_likeness(self, keychain: Keychain, plan: KeyPlan, parts: Mapping[str, Secret], shared_ok: bool) -> None:
+        values = [parts[part.name] for part in plan.parts if part.is_secret and part.name in parts]
+        state = self._state.snapshot()
+        refuse_decoys(keychain, state, values)
+        if not shared_ok:
+            refuse_other_workspaces(keychain, state, plan.workspace, values)
 
     def _end_graces(self, keychain: Keychain) -> None:
         """Delete the values before a rotation whose grace is over: nothing old stays in the keychain for good."""
@@ -227,7 +245,3 @@ class Keys:
             if record.previous_until is not None and record.previous_until <= self._now():
                 keychain.delete_previous(record.workspace, record.name)
                 self._state.end_grace(record.workspace, record.name)
-
-
-def _elsewhere(state: State, workspace: str) -> list[KeyRecord]:
-    return [record for record in state.keys.values() if record.workspace != workspace]

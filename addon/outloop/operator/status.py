@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "listeners": ("listener", "answers", "pid", "since"),
     "policies": ("workspace", "services", "rules", "loaded", "problem"),
     "keys": ("workspace", "key", "service", "runtime_access", "last_used", "last_status"),
+    "decoys": ("workspace", "decoy", "watched", "uses_today", "last_used", "last_by"),
     "approvals": ("id", "workspace", "agent", "request", "asked_at"),
     "today": ("decision", "reason", "requests"),
 }
@@ -53,7 +55,9 @@ def status(
     whether it answers. Raises UsageError or AuditError when a store cannot be read.
     """
     chosen = policies.of(workspace)
-    keys = {name: record for name, record in state.snapshot().keys.items() if workspace in (None, record.workspace)}
+    snapshot = state.snapshot()
+    keys = {name: record for name, record in snapshot.keys.items() if workspace in (None, record.workspace)}
+    decoys = [record for record in snapshot.decoys.values() if workspace in (None, record.workspace)]
     midnight_ms = int(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
     claimed = claims(chosen, keys, overview.claims(workspace) if overview else ())
     proxies = state.proxies()
@@ -63,6 +67,7 @@ def status(
         "listeners": [_listener(proxy) for proxy in proxies],
         "policies": [*(_policy(file, loaded, bool(proxies)) for file in chosen.files), *_catalogue_problems(policies)],
         "keys": _keys(keys, key_uses),
+        "decoys": _decoys(decoys, overview, midnight_ms, is_running=bool(proxies)),
         "approvals": _pending(approvals.listed(now.timestamp()), workspace),
         "today": overview.counts(midnight_ms, workspace) if overview else (),
     }
@@ -108,6 +113,30 @@ def _keys(keys: Mapping[tuple[str, str], KeyRecord], uses: Sequence[Record]) -> 
         }
         for name, record in keys.items()
     ]
+
+
+def _decoys(decoys: Sequence[KeyRecord], overview: Overview | None, midnight_ms: int, *, is_running: bool) -> list[Row]:
+    """A decoy's uses count whoever's agent it was: what is found may be tried anywhere."""
+    uses = overview.decoy_uses() if overview else ()
+    today = Counter({row["decoy"]: 0 for row in uses})
+    for row in overview.decoy_uses(midnight_ms) if overview else ():
+        today[row["decoy"]] += int(str(row["uses"]))
+    unwatched = overview.unwatched_decoys() if overview and is_running else {}
+    rows: list[Row] = []
+    for record in decoys:
+        label = f"{record.workspace}/{record.name}"
+        last = next((row for row in uses if row["decoy"] == label), {})
+        rows.append(
+            {
+                "workspace": record.workspace,
+                "decoy": record.name,
+                "watched": unwatched.get(label, "yes") if is_running else "no proxy is running",
+                "uses_today": today[label],
+                "last_used": last.get("last_used"),
+                "last_by": "/".join(str(last[name]) for name in ("workspace", "agent") if last.get(name)) or None,
+            }
+        )
+    return rows
 
 
 def _pending(listed: Sequence[Approval], workspace: str | None) -> list[Row]:

@@ -33,7 +33,7 @@ from outloop.proxy.refusing import Refuser, closed
 from outloop.proxy.responses import clean_whole, cleaned_head, content_coding, is_small, stream
 from outloop.proxy.sockets import Sockets
 from outloop.proxy.startup import exiting, listen_as_told, open_bridge, settle_options
-from outloop.proxy.watch import watched
+from outloop.proxy.watch import look_at_head, look_at_trailers, refuse_decoys, watched
 
 MAX_RETRY_AFTER_S = 3600
 
@@ -120,12 +120,14 @@ class Outloop:
         tokenless = bridge.tokenless_workspace(flow.client_conn.peername)
         if opened is None:
             identity = identify(bridge.runtime, flow.request, tokenless_workspace=tokenless)
+            exchange.agent = identity.agent or exchange.agent
+            look_at_head(bridge.runtime, flow, exchange)
             if identity.agent is None:
                 refuse_stranger(bridge, flow, exchange, has_credentials=identity.has_credentials)
                 return
-            exchange.agent = identity.agent
         else:
             exchange.agent = opened.agent
+            look_at_head(bridge.runtime, flow, exchange)
             if not is_still_known(bridge.runtime, opened.agent, opened.token_hash, tokenless_workspace=tokenless):
                 raise Refused(Reason.AGENT_UNKNOWN, "this agent's token was revoked")
         flow.request.headers.pop("proxy-authorization", None)
@@ -140,8 +142,10 @@ class Outloop:
     @closed
     async def request(self, flow: http.HTTPFlow) -> None:
         """Decide on a body that a rule had to read; drop trailers, which no rule has seen."""
-        flow.request.trailers = None
         exchange = self.bridge().traffic.of(flow)
+        if exchange is not None and flow.request.trailers:
+            look_at_trailers(self.bridge().runtime, exchange, flow.request.trailers)
+        flow.request.trailers = None
         if exchange is None:
             if flow.response is not None:
                 return  # the upstream answered before the upload was whole
@@ -157,6 +161,7 @@ class Outloop:
                 raise Refused(Reason.HOST_MISMATCH, f"{differing} names another host than {INTERNAL_HOST}")
         except MalformedRequest as error:
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
+        refuse_decoys(exchange)
         code, body, fields = await self.bridge().pages.answer(exchange.agent, flow.request)
         exchange.answer = answering(flow.request, plain_response(code, body, fields))
         exchange.phase = Phase.CLOSED

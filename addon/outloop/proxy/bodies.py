@@ -98,8 +98,11 @@ def bounded_body(original: Handler) -> Handler:
         if answering is None:
             yield from original(self, event)
         elif answering.is_refused(self.flow) and (isinstance(event, RequestData) or getattr(self, "outloop_answered", False)):
+            if isinstance(event, RequestData):
+                answering.drop(self.flow, event.data)
             yield from _drained(self, event)
         elif isinstance(event, RequestData) and _is_over(answering.body_limit(self.flow), self.request_body_buf, event.data):
+            answering.drop(self.flow, bytes(self.request_body_buf) + event.data)
             self.request_body_buf.clear()
             answering.overflow(self.flow)
             yield HttpRequestHook(self.flow)

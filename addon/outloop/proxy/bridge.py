@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from mitmproxy import ctx
@@ -13,7 +12,6 @@ from outloop.proxy.credentials import Credentials
 from outloop.proxy.endpoint import TokenEndpoint
 from outloop.proxy.internal import InternalPages
 from outloop.proxy.minting import Minting
-from outloop.proxy.notification import Notifier
 from outloop.proxy.recording import Recorder
 from outloop.proxy.refusing import Refuser
 from outloop.proxy.requests import Requests
@@ -39,7 +37,7 @@ class Bridge:
         self.traffic = Traffic()
         self.recorder = Recorder(self.runtime.audit)
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
-        self.approvals = Approvals(self.runtime, Notifier.find(os.environ))
+        self.approvals = Approvals(self.runtime, self.runtime.notifier)
         minting = Minting(self.runtime, TokenEndpoint(lambda: str(ctx.options.ssl_verify_upstream_trusted_ca)))
         self.requests = Requests(self.runtime, self.recorder, self.approvals, Credentials(self.runtime, minting))
         self.pages = InternalPages(self.runtime)

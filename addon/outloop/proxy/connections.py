@@ -7,6 +7,7 @@ from mitmproxy.proxy import server_hooks
 
 from outloop.core.errors import MalformedRequest
 from outloop.core.model import Reason
+from outloop.core.scrub import without
 from outloop.core.target import disagreement
 from outloop.proxy import hardening
 from outloop.proxy.admission import Refused, dialled, identify, lane_of, tunnel_address, workspace_of
@@ -14,6 +15,7 @@ from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Connection, Exchange, Lane, Phase
 from outloop.proxy.flows import names_of, refuse_unreadable
 from outloop.proxy.refusing import Refuser, closed, undialled
+from outloop.proxy.watch import look_at_head, refuse_decoys, refuse_known_in_connect
 
 TUNNEL_OPENED = 200
 
@@ -52,11 +54,12 @@ class Connections:
         identity = identify(
             bridge.runtime, flow.request, tokenless_workspace=bridge.tokenless_workspace(flow.client_conn.peername)
         )
+        exchange.agent = identity.agent or exchange.agent
+        look_at_head(bridge.runtime, flow, exchange)
         flow.request.headers.pop("proxy-authorization", None)
         if identity.agent is None:
             refuse_stranger(bridge, flow, exchange, has_credentials=identity.has_credentials)
             return
-        exchange.agent = identity.agent
         try:
             host, port = dialled(flow.request)
             if differing := disagreement(names_of(flow, in_tunnel=False), host, port, scheme=""):
@@ -66,6 +69,8 @@ class Connections:
         workspace = workspace_of(bridge.runtime, identity.agent)
         exchange.workspace = workspace
         lane = lane_of(workspace, host, port)
+        refuse_decoys(exchange)
+        refuse_known_in_connect(bridge.runtime, flow, exchange)
         opened = Connection(identity.agent, identity.token_hash, host, port, lane)
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)
@@ -143,6 +148,7 @@ def refuse_stranger(bridge: Bridge, flow: http.HTTPFlow, exchange: Exchange, *, 
     except MalformedRequest as error:
         if flow.request.method != "CONNECT":
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
-    bridge.runtime.event("challenge", host=exchange.said.host)
+    hidden = [*exchange.unrepeatable, *bridge.runtime.vault.scrub_sets()]
+    bridge.runtime.event("challenge", host=without(hidden, exchange.said.host))
     exchange.id = ""
     bridge.refuser.answer(flow, exchange, Reason.AGENT_UNKNOWN, "this proxy needs an agent token")

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from outloop.core.auth import MINTED, Edits, Facts
+from outloop.core.auth import MINTED, Edits, Facts, Parts
 from outloop.core.errors import KeyLocked, KeyMissing, KeyUnusable, MalformedRequest
 from outloop.core.model import Reason, Request, Service
 from outloop.proxy.admission import Refused
@@ -38,18 +39,21 @@ class Credentials:
         assert exchange.workspace is not None
         with _refusing(service):
             opened = await self._runtime.vault.open(exchange.workspace, service, self._runtime.state.snapshot(), time.time())
-            parts, held = opened.parts[service.key], opened.tokens.get(service.key)
-            exchange.token = held.token_for(service.auth) if held and service.auth.mints else None
-            if exchange.token is not None:
-                parts = {**parts, MINTED: exchange.token}
+            parts = _parts(exchange, opened)
             edits = None
             if exchange.token is not None or not service.auth.mints:
                 is_long = request.body is not None and len(request.body) > SIGNED_ON_LOOP_BYTES
                 facts = _facts(exchange)
                 edits = await asyncio.to_thread(service.auth.edits, parts, facts) if is_long else service.auth.edits(parts, facts)
-        exchange.opened = opened
-        refuse_misplaced(self._runtime, exchange)
+        await self.search(exchange, opened)
         return opened, edits
+
+    async def search(self, exchange: Exchange, opened: Opened) -> None:
+        """Raise Refused when *exchange* carries a value that does not belong in it; once for the same values in memory."""
+        if exchange.opened is opened:
+            return
+        exchange.opened = opened
+        await refuse_misplaced(self._runtime, exchange, _own(exchange, opened))
 
     async def mint(self, exchange: Exchange) -> Edits:
         """Have a token made, and open the keys anew, so that what comes back is scrubbed of it. Raises Refused and AgentLeft."""
@@ -68,6 +72,23 @@ def known(exchange: Exchange) -> tuple[Request, Service]:
     """Return what *exchange* asks for, and of which service: both are known once its target was read."""
     assert exchange.request is not None and exchange.service is not None
     return exchange.request, exchange.service
+
+
+def _own(exchange: Exchange, opened: Opened) -> Edits:
+    """Return what puts the service's own credential in its place, as far as it is in memory. A signature is nobody's to bring."""
+    _, service = known(exchange)
+    try:
+        return service.auth.edits(_parts(exchange, opened), replace(_facts(exchange), body=b""))
+    except (KeyError, KeyUnusable, MalformedRequest):
+        return Edits()
+
+
+def _parts(exchange: Exchange, opened: Opened) -> Parts:
+    """Return the parts of the service's key, with the token made from them where there is one. Raises KeyError without a key."""
+    _, service = known(exchange)
+    parts, held = opened.parts[service.key], opened.tokens.get(service.key)
+    exchange.token = held.token_for(service.auth) if held and service.auth.mints else None
+    return parts if exchange.token is None else {**parts, MINTED: exchange.token}
 
 
 @contextmanager

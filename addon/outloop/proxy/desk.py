@@ -25,6 +25,10 @@ class Desk(Protocol):
         """Return how many bytes a rule may read of the body being collected, or None."""
         ...
 
+    def drop(self, flow: http.HTTPFlow, data: bytes) -> None:
+        """Take note of *data* of the request's body, which goes nowhere."""
+        ...
+
     def overflow(self, flow: http.HTTPFlow) -> None:
         """Take note that the body went over the limit."""
         ...
@@ -43,6 +47,10 @@ class Desk(Protocol):
 
     def is_cut(self, flow: http.HTTPFlow) -> bool:
         """Tell whether an upload under way was cut off."""
+        ...
+
+    def search_control(self, client_id: str, payload: bytes) -> bytes:
+        """Return what may leave of the payload of a WebSocket control frame from the agent's connection *client_id*."""
         ...
 
     def clean_control(self, server_id: str, payload: bytes) -> bytes:

@@ -6,7 +6,7 @@ An exchange is the only thing the wire believes: without one that was released, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mitmproxy import http
@@ -15,6 +15,7 @@ from outloop.core.auth import Edits, Fields
 from outloop.core.cleaning import BodyCleaner
 from outloop.core.model import Agent, Decision, Reason, Request, Service, Workspace
 from outloop.core.outgoing import Outgoing
+from outloop.core.scrub import ScrubSet
 from outloop.core.secret import Secret
 from outloop.proxy.vault import Opened
 
@@ -75,7 +76,11 @@ class Said:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request. Times are in seconds of a monotonic clock."""
+    """One request. Times are in seconds of a monotonic clock.
+
+    `decoys` are the labels of those it used; of what is `unrepeatable` no value may be told, not even in its row; `dropped` is
+    told of body bytes that go nowhere.
+    """
 
     id: str
     agent: Agent
@@ -111,4 +116,7 @@ class Exchange:
     stream: Callable[[bytes], list[bytes]] | None = None
     is_coded: bool = False
     is_cut: bool = False
+    decoys: list[str] = field(default_factory=list)
+    unrepeatable: list[ScrubSet] = field(default_factory=list)
+    dropped: Callable[[bytes], None] | None = None
     answer: http.Response | None = None

@@ -35,9 +35,13 @@ _OVERSIZED_HEAD = b"OVERSIZED\r\n\r\n"
 
 
 class UnreadableRequest(http.Request):
-    """Stands for a request whose head has no single safe reading; `why` says so in words fit for the agent."""
+    """Stands for a request whose head has no single safe reading; `why` says so in words fit for the agent.
+
+    `said` are the lines of that head: they go nowhere, but what an agent tries is looked at all the same.
+    """
 
     why = "the request line or a header is not valid HTTP"
+    said: tuple[bytes, ...] = ()
 
 
 def unreadable(why: str = UnreadableRequest.why, target: http.Request | None = None) -> UnreadableRequest:
@@ -57,6 +61,9 @@ def unreadable(why: str = UnreadableRequest.why, target: http.Request | None = N
         timestamp_end=None,
     )
     request.why = why
+    if target is not None:
+        data = target.data
+        request.said = (data.method, data.path, data.authority, *(b"%s: %s" % field for field in data.headers.fields))
     return request
 
 
@@ -64,6 +71,12 @@ def strict_head(original: Callable[[list[bytes]], http.Request]) -> Callable[[li
     """A head that fails to parse fires no hook, and one that fails validation is answered with mitmproxy's own page."""
 
     def read_request_head(lines: list[bytes]) -> http.Request:
+        request = read(lines)
+        if isinstance(request, UnreadableRequest):
+            request.said = tuple(map(bytes, lines))
+        return request
+
+    def read(lines: list[bytes]) -> http.Request:
         if len(lines) > MAX_HEAD_LINES:
             return unreadable("the request has too many headers")
         if not lines or not _REQUEST_LINE.fullmatch(lines[0]):

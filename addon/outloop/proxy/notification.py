@@ -1,4 +1,4 @@
-"""A desktop notification when a request waits for the operator, where the desktop has a program for it.
+"""A desktop notification when a request waits for the operator or a decoy is used, where the desktop has a program for it.
 
 What is shown, and stands in the arguments of that program for all to see, is names alone: no path, no body.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from outloop.core.approvals import Approval
 
 TITLE = "Outloop: approval needed"
+DECOY_TITLE = "Outloop: a decoy was used"
 TIMEOUT_S = 10.0
 
 # AppleScript takes the texts as arguments: nothing in them is script.
@@ -44,14 +45,23 @@ class Notifier:
         """Return the whole command line that tells of *approval*."""
         asked = approval.asked
         who = f"{asked.workspace}/{asked.agent}" if asked.agent else asked.workspace
-        text = f"{who} asks {asked.service} for a {asked.method}: {approval.short_id}"
-        texts = (text, TITLE) if self.command[1:2] == _OSASCRIPT[:1] else (TITLE, text)
-        return [*self.command, *texts]
+        return self._command_line(TITLE, f"{who} asks {asked.service} for a {asked.method}: {approval.short_id}")
 
     async def tell(self, approval: Approval) -> None:
         """Show *approval*. Whatever goes wrong goes unnoticed: `outloop approvals` shows it all the same."""
+        await self._show(self.arguments(approval))
+
+    async def tell_of_decoy(self, text: str) -> None:
+        """Show *text*, which says whose decoy was used by whom. Whatever goes wrong goes unnoticed: the record has it all."""
+        await self._show(self._command_line(DECOY_TITLE, text))
+
+    def _command_line(self, title: str, text: str) -> list[str]:
+        texts = (text, title) if self.command[1:2] == _OSASCRIPT[:1] else (title, text)
+        return [*self.command, *texts]
+
+    async def _show(self, arguments: list[str]) -> None:
         if self.command:
-            await asyncio.to_thread(_run, self.arguments(approval), dict(self.environ))
+            await asyncio.to_thread(_run, arguments, dict(self.environ))
 
 
 def _run(arguments: list[str], environ: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from outloop.core.model import Reason
 from outloop.core.paths import parse_query
 from outloop.core.proofs import is_proof, runtime_mode
 from outloop.core.refusal import status as refusal_status
-from outloop.core.scrub import scrub
+from outloop.core.scrub import without
 from outloop.proxy.exchange import Exchange, Phase
 from outloop.proxy.runtime import clock_ms
 from outloop.proxy.vault import Opened
@@ -86,7 +86,7 @@ class Recorder:
                 key=service.key if service else None,
                 method=request.method if request else exchange.said.method,
                 scheme=request.scheme if request else exchange.said.scheme,
-                host=request.host if request else exchange.said.host,
+                host=_masked_host(exchange, opened),
                 port=request.port if request else exchange.said.port,
                 path=masked_path(exchange, opened),
                 decision=decision,
@@ -104,7 +104,12 @@ class Recorder:
 
 def masked_path(exchange: Exchange, opened: Opened | None) -> str:
     """Return path and query for the record, without the value of any credential that stands in them."""
-    return masked_target(exchange.said.target, opened)
+    return without(exchange.unrepeatable, masked_target(exchange.said.target, opened))
+
+
+def _masked_host(exchange: Exchange, opened: Opened | None) -> str:
+    host = exchange.request.host if exchange.request else exchange.said.host
+    return without([*exchange.unrepeatable, *([opened.scrub_set] if opened else [])], host)
 
 
 def masked_target(target: str, opened: Opened | None) -> str:
@@ -112,9 +117,7 @@ def masked_target(target: str, opened: Opened | None) -> str:
     path, mark, query = target.partition("?")
     pieces = [piece if piece in "&;" else _masked_piece(piece) for piece in _SEPARATOR.split(query)] if mark else []
     text = path + mark + "".join(pieces)
-    if opened is not None:
-        text = scrub(opened.scrub_set, text.encode("utf-8", "surrogateescape"))[0].decode("utf-8", "surrogateescape")
-    return text
+    return without([opened.scrub_set], text) if opened is not None else text
 
 
 def _runtime_mode(exchange: Exchange) -> str | None:

@@ -12,6 +12,7 @@ from mitmproxy import http
 from outloop.core.errors import AuditError, ScrubError
 from outloop.core.model import Reason, Refusal
 from outloop.core.refusal import next_step, status
+from outloop.core.scrub import without
 from outloop.proxy.admission import Refused
 from outloop.proxy.exchange import Exchange, Phase
 from outloop.proxy.flows import answering, refusal_response
@@ -19,6 +20,10 @@ from outloop.proxy.heads import UnreadableRequest
 from outloop.proxy.recording import Recorder
 from outloop.proxy.traffic import Traffic
 from outloop.proxy.vault import Vault
+from outloop.proxy.watch import DECOY_DETAIL
+
+# What a decoy in the request comes before: first that applies, in the order of `Reason`.
+_BEHIND_DECOYS = frozenset(list(Reason)[list(Reason).index(Reason.DECOY_USED) : list(Reason).index(Reason.AUDIT_UNAVAILABLE)])
 
 logger = logging.getLogger("mitmproxy.outloop")
 
@@ -39,6 +44,11 @@ class Refuser:
         try:
             exchange = self._traffic.of(flow) or self._traffic.begin(flow, self._recorder.new_id())
             exchange.release = None
+            if exchange.decoys and reason in _BEHIND_DECOYS:
+                reason, detail, exchange.retry_after_s = Reason.DECOY_USED, DECOY_DETAIL, None
+            opened = self._vault.peek(exchange.agent.workspace)
+            exchange.unrepeatable += self._vault.scrub_sets()  # nothing has searched it, or not to the end
+            detail = without(exchange.unrepeatable, detail)
             if reason is Reason.AUDIT_UNAVAILABLE:
                 exchange.id = ""  # no second try at the record: the agent has waited for the first
             elif exchange.row_written:
@@ -46,7 +56,7 @@ class Refuser:
                 self._recorder.outcome(exchange, status(reason), reason, detail)
             else:
                 try:
-                    await self._recorder.refused(exchange, reason, self._vault.peek(exchange.agent.workspace))
+                    await self._recorder.refused(exchange, reason, opened)
                 except AuditError:
                     reason, detail, exchange.id = Reason.AUDIT_UNAVAILABLE, "the audit record cannot be written", ""
             self.answer(flow, exchange, reason, detail)

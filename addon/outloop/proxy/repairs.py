@@ -57,13 +57,11 @@ def _request_head(original: Handler) -> Handler:
 
 
 def _clean_control_frames(original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
-    """Ping, pong and close frames carry up to 125 bytes of the upstream's, and no hook sees them."""
+    """Ping, pong and close frames carry up to 125 bytes either way, and no hook sees them."""
 
     def events(self: Any) -> Iterator[Any]:
         for event in original(self):
-            if not self.client:
-                yield event
-            elif isinstance(event, (wsproto.events.Ping, wsproto.events.Pong)):
+            if isinstance(event, (wsproto.events.Ping, wsproto.events.Pong)):
                 yield replace(event, payload=_control(self, bytes(event.payload)))
             elif isinstance(event, wsproto.events.CloseConnection):
                 yield replace(event, reason=_control(self, (event.reason or "").encode()).decode("utf-8", "replace"))
@@ -75,4 +73,7 @@ def _clean_control_frames(original: Callable[[Any], Iterator[Any]]) -> Callable[
 
 def _control(socket: Any, payload: bytes) -> bytes:
     answering = desk.current()
-    return answering.clean_control(socket.conn.id, payload) if answering is not None and payload else b""
+    if answering is None or not payload:
+        return b""
+    ours = answering.clean_control if socket.client else answering.search_control  # from the upstream, or from the agent
+    return ours(socket.conn.id, payload)

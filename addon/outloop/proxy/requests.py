@@ -24,7 +24,7 @@ from outloop.proxy.flows import field_values, is_websocket, names_of, raw_target
 from outloop.proxy.recording import Recorder
 from outloop.proxy.runtime import Runtime
 from outloop.proxy.vault import Opened
-from outloop.proxy.watch import refuse_misplaced
+from outloop.proxy.watch import look_at_body, refuse_decoys
 
 DECIDED_ON_LOOP_BYTES = 64 * 1024
 WATCHED_BYTES = 64 * 1024  # a body up to this is looked at before any of it leaves; a longer one as it passes
@@ -46,6 +46,7 @@ class Requests:
             self._read_target(flow, exchange, in_tunnel=in_tunnel)
         except MalformedRequest as error:
             raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
+        refuse_decoys(exchange)
         request, service = known(exchange)
         declared = _declared_length(flow.request)
         is_read = wants_body(request, service)
@@ -71,11 +72,13 @@ class Requests:
         if exchange.body_overflow:
             raise _too_large(service, request)
         body = flow.request.raw_content or b""
+        await look_at_body(self._runtime, exchange, body)
         if may_override(request.method, request.content_type):
             try:
                 refuse_form_override(body)
             except MalformedRequest as error:
                 raise Refused(Reason.MALFORMED_REQUEST, error.message) from None
+        refuse_decoys(exchange)
         exchange.request = _with_body(request, body)
         await self._settle(flow, exchange)
 
@@ -121,6 +124,9 @@ class Requests:
 
     async def _send(self, exchange: Exchange, decision: Decision, approval: Approval | None) -> None:
         """Release *exchange*, using up its *approval*, which is given back when it is not released after all."""
+        # By what is in memory already, before a limit is spent: by what a refusal costs an agent could tell its kind.
+        if (in_memory := self._peek(exchange)) is not None:
+            await self._credentials.search(exchange, in_memory)
         await self._take(exchange, decision)
         opened, edits = await self._credentials.open(exchange)
         try:
@@ -162,8 +168,7 @@ class Requests:
         """Hold *exchange* for the operator. Raises Refused and AgentLeft."""
         opened = self._peek(exchange)
         if opened is not None:
-            exchange.opened = opened
-            refuse_misplaced(self._runtime, exchange)  # before a person is asked about it
+            await self._credentials.search(exchange, opened)  # before a person is asked about it
         approval = await self._approvals.given(exchange, opened)
         decision = await self._decide(exchange)  # switches may have been turned meanwhile
         if decision.effect is not Effect.ASK:

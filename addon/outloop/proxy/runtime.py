@@ -17,6 +17,8 @@ from outloop.core.approvals import Approval
 from outloop.core.errors import AuditError, KeyMissing, OutloopError, UsageError
 from outloop.core.ledger import timestamp
 from outloop.core.model import Workspace
+from outloop.proxy.decoys import Alarm, Decoys
+from outloop.proxy.notification import Notifier
 from outloop.proxy.vault import Vault
 from outloop.store.anchor import renew
 from outloop.store.approvals import ApprovalStore
@@ -53,6 +55,9 @@ class Runtime:
     vault: Vault
     authority: Authority
     open_keychain: Callable[[], Keychain]
+    notifier: Notifier
+    decoys: Decoys = field(init=False)
+    alarm: Alarm = field(init=False)
     background: list[asyncio.Task[None]] = field(default_factory=list)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     loaded: Mapping[str, str] = field(default_factory=dict)
@@ -72,8 +77,14 @@ class Runtime:
         def open_keychain() -> Keychain:
             return Keychain.open(home, state, environ, may_choose=False)
 
-        vault = Vault(KeyCache(open_keychain))
-        return cls(home, state, ApprovalStore(home.state_db), policy_store, audit, vault, authority, open_keychain)
+        cache = KeyCache(open_keychain)
+        notifier = Notifier.find(environ)
+        approvals = ApprovalStore(home.state_db)
+        runtime = cls(home, state, approvals, policy_store, audit, Vault(cache), authority, open_keychain, notifier)
+        runtime.decoys = Decoys(cache, state, runtime.event)
+        runtime.alarm = Alarm(runtime.event, notifier)
+        runtime.decoys.refresh()  # before anything is listened to: there is no moment in which a decoy may be used unseen
+        return runtime
 
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
@@ -102,6 +113,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         self.background.append(loop.create_task(self._reloading(), name="outloop policy reload"))
         self.background.append(loop.create_task(self._sweeping(), name="outloop approvals"))
+        self.background.append(loop.create_task(self.decoys.follow(), name="outloop decoys"))
         if script is not None:
             self.background.append(loop.create_task(self._watching(script), name="outloop script watch"))
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload(), name="outloop SIGHUP"))

@@ -35,9 +35,11 @@ class Sockets:
     def websocket_start(self, flow: http.HTTPFlow) -> None:
         """Remember whose control frames come over this connection (proxy/repairs.py)."""
         assert self._bridge is not None, "outloop is not running"
-        exchange = self._bridge.traffic.of(flow)
+        traffic = self._bridge.traffic
+        exchange = traffic.of(flow)
         if exchange is not None:
-            self._bridge.traffic.sockets[flow.server_conn.id] = exchange
+            traffic.sockets[flow.server_conn.id] = exchange
+            traffic.controls[flow.client_conn.id] = lambda payload: self._searched_control(flow, exchange, payload)
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """Clean the newest message, or drop it and cut the connection."""
@@ -50,6 +52,9 @@ class Sockets:
             exchange = self._bridge.traffic.of(flow)
             if exchange is None:
                 raise ScrubError("Outloop does not know this connection")
+            if exchange.is_cut:  # what came in one piece with the frame that cut it
+                message.drop()
+                return
             if message.from_client:
                 Watch(self._bridge.runtime, exchange).refuse_known(message.content)
                 exchange.request_bytes += len(message.content)
@@ -58,16 +63,32 @@ class Sockets:
                 exchange.response_bytes += len(message.content)
         except Exception as error:  # noqa: BLE001  (cuts off)
             message.drop()
-            found = self._bridge.traffic.of(flow) if self._bridge else None
-            if found is not None:
-                found.reason = error.reason if isinstance(error, Refused) else Reason.SCRUB_FAILED
-                found.error = str(error)
-            self._abort(flow.client_conn.id, str(error))
+            self._cut(flow, self._bridge.traffic.of(flow) if self._bridge else None, error)
+
+    def _searched_control(self, flow: http.HTTPFlow, exchange: Exchange, payload: bytes) -> bytes:
+        """Return what may leave of the *payload* of an agent's control frame: all of it, or nothing and the connection is cut."""
+        try:
+            assert self._bridge is not None, "outloop is not running"
+            if exchange.is_cut:
+                return b""
+            Watch(self._bridge.runtime, exchange).refuse_known(payload)
+            return payload
+        except Exception as error:  # noqa: BLE001  (cuts off)
+            self._cut(flow, exchange, error)
+            return b""
+
+    def _cut(self, flow: http.HTTPFlow, exchange: Exchange | None, error: Exception) -> None:
+        if exchange is not None:
+            exchange.is_cut = True
+            exchange.reason = error.reason if isinstance(error, Refused) else Reason.SCRUB_FAILED
+            exchange.error = str(error)
+        self._abort(flow.client_conn.id, str(error))
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Record the outcome."""
         assert self._bridge is not None, "outloop is not running"
         self._bridge.traffic.sockets.pop(flow.server_conn.id, None)
+        self._bridge.traffic.controls.pop(flow.client_conn.id, None)
         exchange = self._bridge.traffic.of(flow)
         if exchange is not None:
             self._bridge.recorder.outcome(exchange, exchange.status, exchange.reason, exchange.error)

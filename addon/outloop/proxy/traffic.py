@@ -19,6 +19,7 @@ class Traffic:
         self.connections: dict[str, Connection] = {}
         self.untrusted: set[str] = set()
         self.sockets: dict[str, Exchange] = {}
+        self.controls: dict[str, Callable[[bytes], bytes]] = {}
         self._by_flow: dict[str, Exchange] = {}
         self._by_request: dict[int, tuple[http.Request, Exchange]] = {}
         self._flows_of: dict[str, dict[str, http.HTTPFlow]] = {}
@@ -54,6 +55,7 @@ class Traffic:
     def leave(self, client_id: str) -> list[Exchange]:
         """Forget an agent's connection; return the exchanges that were still under way on it."""
         self.connections.pop(client_id, None)
+        self.controls.pop(client_id, None)
         self.untrusted.discard(client_id)
         flows = list(self._flows_of.pop(client_id, {}).values())
         left = [self._by_flow[flow.id] for flow in flows if flow.id in self._by_flow]
@@ -86,6 +88,12 @@ class Traffic:
             return None
         return exchange.service.body_limit
 
+    def drop(self, flow: http.HTTPFlow, data: bytes) -> None:
+        """Have what is dropped of a body looked at (desk.Desk)."""
+        exchange = self.of(flow)
+        if exchange is not None and exchange.dropped is not None:
+            exchange.dropped(data)
+
     def overflow(self, flow: http.HTTPFlow) -> None:
         """Take note that the body went over the limit (desk.Desk)."""
         exchange = self.of(flow)
@@ -114,6 +122,11 @@ class Traffic:
         if exchange is None:
             return flow.response is None  # an upstream may answer, which ends the exchange, before the upload is whole
         return exchange.is_cut
+
+    def search_control(self, client_id: str, payload: bytes) -> bytes:
+        """Return what may leave of the payload of an agent's control frame (desk.Desk)."""
+        search = self.controls.get(client_id)
+        return search(payload) if search is not None else b""
 
     def clean_control(self, server_id: str, payload: bytes) -> bytes:
         """Return the payload of a control frame without any secret; without anything when it held one (desk.Desk)."""

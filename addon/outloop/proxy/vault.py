@@ -11,7 +11,7 @@ from outloop.core.auth import Parts
 from outloop.core.errors import KeychainError, KeyLocked, KeyMissing
 from outloop.core.exposure import Needles
 from outloop.core.model import Service, Workspace
-from outloop.core.scrub import MARK, ScrubSet, scrub
+from outloop.core.scrub import MARK, ScrubSet, without
 from outloop.core.secret import Secret
 from outloop.proxy.minted import MintedTokens, Tokens
 from outloop.store.keycache import KeyCache, LoadedKey
@@ -37,6 +37,9 @@ class Opened:
         return Opened(
             self.parts, self.tokens, self.scrub_set.with_signatures(signatures), self.needles.with_signatures(signatures)
         )
+
+
+NOTHING_OPENED = Opened({}, {}, ScrubSet.compile(()), Needles.compile(()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,17 @@ class Vault:
         """Return what is in memory of other workspaces than *workspace*."""
         return [(name, kept.opened.needles) for name, kept in self._kept.items() if name != workspace]
 
+    def scrub_sets(self) -> list[ScrubSet]:
+        """Return what is in memory of every workspace."""
+        return [kept.opened.scrub_set for kept in self._kept.values()]
+
     def clean(self, text: str) -> str:
         """Return *text*, a log line, without any value now in memory."""
         data = text.encode("utf-8", "surrogateescape")
         for signature in self._signatures:
             data = data.replace(signature.reveal(), MARK)
-        for kept in self._kept.values():
-            data = scrub(kept.opened.scrub_set, data)[0]
-        return data.decode("utf-8", "replace")
+        text = data.decode("utf-8", "surrogateescape")
+        return without(self.scrub_sets(), text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def remember(self, signatures: Sequence[Secret]) -> None:
         """Have log lines cleaned of *signatures*, for as long as few others were made since."""

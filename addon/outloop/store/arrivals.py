@@ -16,6 +16,9 @@ ORDER BY audit.id
 """
 
 
+_ALARMS = "SELECT id, detail FROM events WHERE kind = 'decoy_used' AND id > :alarm ORDER BY id"
+
+
 class Arrivals:
     """The rows of the record at *path* that one proxy writes; all are new until they are settled. For one thread.
 
@@ -25,6 +28,7 @@ class Arrivals:
     def __init__(self, path: Path) -> None:
         self._db = open_for_reading(path)
         self._place: dict[str, object] = {"writer": "", "seq": 0}
+        self._alarm = ""
 
     def rows(self) -> list[Record]:
         """Return the new rows of the view `audit`, by id, each with its `writer` and its place `seq` in the chain."""
@@ -35,6 +39,12 @@ class Arrivals:
         if rows:
             last = max(rows, key=lambda row: int(row["seq"] or 0))
             self._place = {"writer": last["writer"], "seq": last["seq"]}
+
+    def alarms(self) -> list[str]:
+        """Return which decoys (``workspace/name``) were used since the last time this was asked."""
+        found = list(self._db.query(_ALARMS, {"alarm": self._alarm}))
+        self._alarm = found[-1]["id"] if found else self._alarm
+        return [str(row["detail"]) for row in found]
 
     def close(self) -> None:
         """Close the record."""

@@ -119,6 +119,18 @@ class KeyCache:
             answers = {key: self._answer(key, stamp) or fresh.get(key) for key, stamp in wanted.items()}
         return {key: _told(answer) for key, answer in answers.items()}
 
+    def read(self, records: Sequence[KeyRecord]) -> Mapping[KeyId, LoadedKey | KeychainError]:
+        """Return what `load` does, read anew and kept by the caller alone. Blocks, and is for no event loop."""
+        with self._lock:
+            read = None if self._is_stuck() else self._queued({}, tuple(records))
+        answers: Mapping[KeyId, Answer] = {}
+        if read is not None:
+            try:
+                answers = read.done.result(self._read_limit_s)
+            except TimeoutError:
+                self._give_up(read.done)
+        return {_id(record): _told(answers.get(_id(record))) for record in records}
+
     def forget(self, workspace: str, name: str) -> None:
         """Drop a value that the upstream refused: the next load reads it anew, and no read under way brings it back."""
         with self._lock:
@@ -151,8 +163,7 @@ class KeyCache:
             async with asyncio.timeout(self._read_limit_s):
                 await asyncio.wrap_future(done)
         except TimeoutError:
-            with self._lock:
-                self._stuck = done
+            self._give_up(done)
             raise _out_of_time() from None
         self.forget(record.workspace, record.name)
 
@@ -179,9 +190,13 @@ class KeyCache:
         for read in self._reads:
             if missing.items() <= read.wanted.items():
                 return read
+        return self._queued(missing, stale)
+
+    def _queued(self, wanted: Mapping[KeyId, Stamp], records: tuple[KeyRecord, ...]) -> _Read:
+        """Return a new read of *records*, whose answers are kept for what is *wanted* of them."""
         done: Future[Mapping[KeyId, Answer]] = Future()
         done.set_running_or_notify_cancel()  # from here on no waiting request that is cancelled can cancel it for the others
-        read = _Read(missing, stale, done)
+        read = _Read(wanted, records, done)
         self._reads.append(read)
         self._hand_over(lambda: self._read(read))
         return read
@@ -203,9 +218,12 @@ class KeyCache:
             async with asyncio.timeout(self._read_limit_s):
                 return await asyncio.wrap_future(read.done)
         except TimeoutError:
-            with self._lock:
-                self._stuck = read.done
+            self._give_up(read.done)
             return {}
+
+    def _give_up(self, done: Future[Any]) -> None:
+        with self._lock:
+            self._stuck = done
 
     def _work(self) -> None:
         while True:

@@ -51,7 +51,7 @@ class Keychain:
                 raise KeyMissing("no key was ever stored in this home", "`outloop key add` stores one")
             recorded = state.settle_meta(BACKEND_META, choose(home.keychain_service, environ, folder))
         elif environ.get("OUTLOOP_KEYRING") == "file" and recorded != EMBEDDED:
-            if state.snapshot().keys or not may_choose:
+            if state.snapshot().keys or state.snapshot().decoys or not may_choose:
                 raise KeyLocked(
                     f"OUTLOOP_KEYRING asks for the encrypted file, but this home keeps its keys in {label(recorded, folder)}",
                     "unset OUTLOOP_KEYRING, or set OUTLOOP_HOME to another folder",

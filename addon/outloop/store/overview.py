@@ -66,6 +66,23 @@ class Overview:
         )
         return self._rows(sql, {"first": first_id(since_ms), "workspace": workspace})
 
+    def decoy_uses(self, since_ms: int = 0) -> list[Record]:
+        """Return which decoy (``workspace/name``) was used by which agent since then: how often, and at which host last."""
+        sql = (
+            "SELECT detail AS decoy, workspace, agent, count(*) AS uses, host AS last_host, at AS last_used, max(id) FROM events"
+            " WHERE kind = 'decoy_used' AND id >= :first GROUP BY detail, workspace, agent ORDER BY max(id) DESC"
+        )
+        return self._rows(sql, {"first": first_id(since_ms)})
+
+    def unwatched_decoys(self) -> dict[str, str]:
+        """Return the decoys (``workspace/name``) whose value a proxy could not read when it last tried, and why."""
+        sql = (
+            "SELECT kind, detail, max(id) FROM events WHERE kind IN ('decoy_watched', 'decoy_unwatched')"
+            " GROUP BY substr(detail, 1, instr(detail || ':', ':') - 1)"
+        )
+        found = [str(row["detail"]).partition(": ") for row in self._rows(sql) if row["kind"] == "decoy_unwatched"]
+        return {decoy: why for decoy, _, why in found}
+
     def loaded_policies(self) -> dict[str, str]:
         """Return the digest of each workspace's policy as a proxy last loaded it."""
         sql = "SELECT workspace, detail, max(id) FROM events WHERE kind = 'policy_loaded' GROUP BY workspace"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -64,13 +64,15 @@ class State:
     """Everything a request is decided on, at one moment.
 
     `keys` and `cooldowns` (seconds since the epoch) go by workspace and key or service name. `agents` goes by token hash
-    and holds those that are not revoked.
+    and holds those that are not revoked. `decoys` go by workspace and name, and are none of the keys: whoever looks for a
+    key to use cannot come upon one.
     """
 
     keys: Mapping[tuple[str, str], KeyRecord]
     agents: Mapping[str, AgentRecord]
     cooldowns: Mapping[tuple[str, str], float]
     meta: Mapping[str, str]
+    decoys: Mapping[tuple[str, str], KeyRecord] = field(default_factory=dict)
 
 
 class StateStore:
@@ -115,27 +117,39 @@ class StateStore:
 
     def add_key(self, workspace: str, name: str, service: str, added_at: str) -> KeyRecord:
         """Record a key, with runtime access off. Raises UsageError when the workspace has one of that name."""
+        with self._adding(workspace, name, service, added_at, is_decoy=False) as connection:
+            return _key(connection, workspace, name)
+
+    def add_decoy(self, workspace: str, name: str, service: str, added_at: str) -> None:
+        """Record a decoy. Raises UsageError when the workspace has a key or decoy of that name."""
+        with self._adding(workspace, name, service, added_at, is_decoy=True):
+            pass
+
+    @contextmanager
+    def _adding(self, workspace: str, name: str, service: str, added_at: str, *, is_decoy: bool) -> Iterator[sqlite3.Connection]:
         with self._writing() as connection:
             try:
                 connection.execute(
-                    "INSERT INTO keys (workspace, name, service, generation, added_at) VALUES (?, ?, ?, ?, ?)",
-                    (workspace, name, service, _next_generation(connection), added_at),
+                    "INSERT INTO keys (workspace, name, service, generation, added_at, decoy) VALUES (?, ?, ?, ?, ?, ?)",
+                    (workspace, name, service, _next_generation(connection), added_at, is_decoy),
                 )
             except sqlite3.IntegrityError as error:
                 raise key_taken(workspace, name) from error
-            return _key(connection, workspace, name)
+            yield connection
 
     def set_runtime_access(self, workspace: str, name: str, on: bool) -> KeyRecord:
         """Turn the switch of a key. Raises UsageError when there is no such key."""
         with self._writing() as connection:
-            connection.execute("UPDATE keys SET runtime_access = ? WHERE workspace = ? AND name = ?", (on, workspace, name))
+            connection.execute(
+                "UPDATE keys SET runtime_access = ? WHERE workspace = ? AND name = ? AND NOT decoy", (on, workspace, name)
+            )
             return _key(connection, workspace, name)
 
     def rotate_key(self, workspace: str, name: str, previous_until: float | None) -> KeyRecord:
         """Give a key a new generation. Raises UsageError when there is no such key."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE keys SET generation = ?, previous_until = ? WHERE workspace = ? AND name = ?",
+                "UPDATE keys SET generation = ?, previous_until = ? WHERE workspace = ? AND name = ? AND NOT decoy",
                 (_next_generation(connection), previous_until, workspace, name),
             )
             return _key(connection, workspace, name)
@@ -156,10 +170,11 @@ class StateStore:
             connection.execute("UPDATE keys SET previous_until = NULL WHERE workspace = ? AND name = ?", (workspace, name))
 
     def remove_key(self, workspace: str, name: str) -> None:
-        """Forget a key. Raises UsageError when there is no such key."""
+        """Forget a key or a decoy. Raises UsageError when there is none of that name."""
         with self._writing() as connection:
-            _key(connection, workspace, name)
-            connection.execute("DELETE FROM keys WHERE workspace = ? AND name = ?", (workspace, name))
+            removed = connection.execute("DELETE FROM keys WHERE workspace = ? AND name = ?", (workspace, name))
+            if not removed.rowcount:
+                raise _no_key(workspace, name)
 
     # Agents
 
@@ -314,7 +329,9 @@ def _next_generation(connection: sqlite3.Connection) -> int:
     return generation
 
 
-_KEY_QUERY = "SELECT workspace, name, service, runtime_access, generation, added_at, previous_until, renewals FROM keys"
+_KEY_QUERY = (
+    "SELECT workspace, name, service, runtime_access, generation, added_at, previous_until, renewals FROM keys WHERE decoy = ?"
+)
 
 
 def _key_record(row: tuple[str, str, str, int, int, str, float | None, int]) -> KeyRecord:
@@ -323,20 +340,29 @@ def _key_record(row: tuple[str, str, str, int, int, str, float | None, int]) -> 
 
 
 def _key(connection: sqlite3.Connection, workspace: str, name: str) -> KeyRecord:
-    row = connection.execute(f"{_KEY_QUERY} WHERE workspace = ? AND name = ?", (workspace, name)).fetchone()
+    row = connection.execute(f"{_KEY_QUERY} AND workspace = ? AND name = ?", (False, workspace, name)).fetchone()
     if row is None:
-        raise UsageError(f"workspace {workspace} has no key {name}", "`outloop key list` shows those there are")
+        raise _no_key(workspace, name)
     return _key_record(row)
 
 
+def _no_key(workspace: str, name: str) -> UsageError:
+    return UsageError(f"workspace {workspace} has no key {name}", "`outloop key list` shows those there are")
+
+
+def _keys(connection: sqlite3.Connection, *, are_decoys: bool) -> Mapping[tuple[str, str], KeyRecord]:
+    rows = connection.execute(f"{_KEY_QUERY} ORDER BY workspace, name", (are_decoys,))
+    return MappingProxyType({(key.workspace, key.name): key for key in map(_key_record, rows)})
+
+
 def _read_state(connection: sqlite3.Connection) -> State:
-    keys = [_key_record(row) for row in connection.execute(f"{_KEY_QUERY} ORDER BY workspace, name")]
     agents = connection.execute(
         "SELECT workspace, name, token_hash, created_at, revoked_at FROM agents WHERE revoked_at IS NULL ORDER BY workspace, name"
     )
     return State(
-        keys=MappingProxyType({(key.workspace, key.name): key for key in keys}),
+        keys=_keys(connection, are_decoys=False),
         agents=MappingProxyType({agent.token_hash: agent for agent in (AgentRecord(*row) for row in agents)}),
         cooldowns=MappingProxyType({(row[0], row[1]): row[2] for row in connection.execute("SELECT * FROM cooldowns")}),
         meta=MappingProxyType(dict(connection.execute("SELECT name, value FROM meta"))),
+        decoys=_keys(connection, are_decoys=True),
     )

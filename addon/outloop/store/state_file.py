@@ -78,8 +78,15 @@ CREATE TABLE deliveries (target TEXT NOT NULL, writer TEXT NOT NULL, seq INTEGER
 # How often a proxy has stored a new value that a provider gave in exchange for the one before (a refresh token).
 _RENEWALS = "ALTER TABLE keys ADD COLUMN renewals INTEGER NOT NULL DEFAULT 0;"
 
+# A decoy has its name among the keys', and can become none of them: not by its switch, and not by hand.
+_DECOYS = """
+ALTER TABLE keys ADD COLUMN decoy INTEGER NOT NULL DEFAULT 0 CHECK (decoy IN (0, 1) AND decoy + runtime_access < 2);
+CREATE TRIGGER keys_decoys_stay BEFORE UPDATE OF decoy ON keys WHEN NEW.decoy <> OLD.decoy
+    BEGIN SELECT RAISE(ABORT, 'a decoy never becomes a key, nor a key a decoy'); END;
+"""
+
 # Step N brings a file from version N-1 to N. A step that has been released is never edited.
-MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DELIVERIES, _RENEWALS)
+MIGRATIONS = (_TABLES + _REVISIONS, _APPROVALS, _DELIVERIES, _RENEWALS, _DECOYS)
 
 
 def connect(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:

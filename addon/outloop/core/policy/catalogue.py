@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from outloop.core.auth import OAuth2, Scheme
+from outloop.core.lookalike import shape_fault
 from outloop.core.model import Operation, Probe
 from outloop.core.policy.addresses import filled, params_of, read_base, read_host
 from outloop.core.policy.credentials import read_auth
@@ -25,7 +26,8 @@ class CatalogueEntry:
     """A service as the catalogue describes it. `hosts`, `base` and the probes may hold ``{param}``.
 
     `limits`, `scopes`, `docs`, `gotchas`, `pins` and `placeholder` are facts for people; nothing is enforced by them.
-    `placeholder` maps variables that tools demand to values that are no key.
+    `placeholder` maps variables that tools demand to values that are no key, and of `token_shape` decoys are made
+    (core/lookalike.py).
     """
 
     name: str
@@ -44,6 +46,7 @@ class CatalogueEntry:
     docs: str = ""
     gotchas: tuple[str, ...] = ()
     placeholder: Mapping[str, str] = field(default_factory=dict)
+    token_shape: str = ""
     digest: str = ""
 
     @property
@@ -87,6 +90,7 @@ def read_catalogue_entry(document: Document) -> CatalogueEntry:
         docs=_text(fields, "docs"),
         gotchas=_read_texts(fields.get("gotchas")),
         placeholder=_read_placeholder(fields.get("placeholder"), problems),
+        token_shape=_read_shape(fields.get("token_shape"), problems),
         digest=document.digest,
     )
     problems.raise_any()
@@ -123,6 +127,14 @@ def _read_placeholder(node: Node | None, problems: Problems) -> Mapping[str, str
         if isinstance(value, Scalar) and looks_secret(value.text):
             problems.add(value, "the placeholder looks like a secret", "a placeholder is no key, and looks like none")
     return _read_facts(node)
+
+
+def _read_shape(node: Node | None, problems: Problems) -> str:
+    if not isinstance(node, Scalar):
+        return ""
+    if fault := shape_fault(node.text):
+        problems.add(node, "the shape cannot be made into decoys", fault)
+    return node.text
 
 
 def _read_facts(node: Node | None) -> dict[str, str]:

@@ -117,6 +117,7 @@ class CatalogueShape(Shape):
     limits: dict[Line, Line] = optional("the provider's documented limits; shown, not enforced")
     docs: Line = optional("where the provider documents the API")
     gotchas: list[Line] = optional("what surprises people")
+    token_shape: Line = optional("what its tokens look like, for decoys: literal text and {alnum:36}, {hex:32}, {base64url:43}")
     placeholder: dict[Annotated[str, StringConstraints(pattern="^[A-Z][A-Z0-9_]*$")], Line] = optional(
         "variables that tools demand, with a value that is no key"
     )

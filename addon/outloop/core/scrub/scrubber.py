@@ -179,3 +179,11 @@ def scrub(scrub_set: ScrubSet, data: bytes) -> tuple[bytes, int]:
         return data, 0
     scrubbed, marks, _ = _masked(data, sorted(spans), 0, len(data))
     return scrubbed, marks
+
+
+def without(scrub_sets: Iterable[ScrubSet], text: str) -> str:
+    """Return *text*, where surrogates stand for what is not UTF-8, without any value of *scrub_sets*."""
+    data = text.encode("utf-8", "surrogateescape")
+    for scrub_set in scrub_sets:
+        data = scrub(scrub_set, data)[0]
+    return data.decode("utf-8", "surrogateescape")

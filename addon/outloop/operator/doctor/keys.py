@@ -41,6 +41,9 @@ def check(premises: Premises) -> Iterator[Finding]:
 
 def _absent(premises: Premises, workspace: Workspace, service: Service) -> Finding | None:
     record = premises.key(workspace, service)
+    if (workspace.name, service.key) in premises.state.decoys:
+        text = f"{service.key} of {workspace.name} is a decoy, which opens nothing, but {service.name} uses it as its key"
+        return failure(_NAME, text, f"outloop key remove {service.key} -w {workspace.name}, and add a key")
     if record is None:
         text = f"{service.key} of {workspace.name} is not stored"
         return failure(_NAME, text, f"outloop key add {service.name} -w {workspace.name}")
