@@ -15,6 +15,6 @@ from outloop.attacks.runner import Runner
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """Who holds the proxy against cases; after the last one nothing may be left over."""
     folder = tmp_path_factory.mktemp("attacked")
-    with attacked_house(folder, Operator(folder).variables) as runner:
+    with attacked_house(folder, Operator(folder).variables) as house, house.runner() as runner:
         yield runner
         assert runner.leftovers() == []

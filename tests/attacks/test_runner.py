@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from outloop.attacks.around import CASES as AROUND
-from outloop.attacks.asking import CASES as ASKING
-from outloop.attacks.calling import CASES as CALLING
+from outloop.attacks import tables
 from outloop.attacks.case import TOKEN, Case, Heard, forwarded, request, tunnel
-from outloop.attacks.framing import CASES as FRAMING
-from outloop.attacks.returning import CASES as RETURNING
 from outloop.attacks.runner import Runner
+from outloop.attacks.tables import TABLES, cases_of
+from outloop.operator.doctor.attack import PROMISES
 
 ASKED = tunnel(request("/a"))
 SENT = (forwarded("/a"),)
@@ -35,10 +36,16 @@ def test_a_difference_is_said(case: Case, said: str, runner: Runner) -> None:
 
 
 def test_every_case_has_a_name_of_its_own() -> None:
-    for table in (CALLING, ASKING, FRAMING, RETURNING, AROUND):
+    for table in map(cases_of, TABLES):
         names = [case.id for case in table]
         assert sorted(set(names)) == sorted(names)
-        assert all(case.promise in {f"G{number}" for number in range(1, 10)} for case in table)
+        assert all(case.promise in PROMISES for case in table)
+
+
+def test_every_table_is_shipped() -> None:
+    modules = Path(tables.__file__).parent.glob("*.py")
+
+    assert sorted(TABLES) == sorted(module.stem for module in modules if re.search(r"^CASES\b", module.read_text(), re.MULTILINE))
 
 
 def test_a_header_is_found_in_any_case() -> None:

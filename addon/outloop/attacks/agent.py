@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from hpack import Decoder
@@ -17,19 +18,19 @@ from hyperframe.frame import ContinuationFrame, DataFrame, Frame, GoAwayFrame, H
 from outloop.attacks.case import CLOSED, HTTP2, Heard, Talk
 from outloop.attacks.frames import PREFACE
 
-PATIENCE_S = 20.0
+PATIENCE_S = 20.0  # how long a proxy may take, also on a slow machine
 LEAVING_S = 1.0  # how long an agent that has left still listens: a proxy owes it no answer
 _LEFT = (ConnectionError, ssl.SSLError, http.client.HTTPException, EOFError)
 
 
-def listen(talk: Talk, address: tuple[str, int], certificate: Path) -> list[Heard]:
+def listen(talk: Talk, address: tuple[str, int], certificate: Path, patience_s: float = PATIENCE_S) -> list[Heard]:
     """Do what *talk* says, through the proxy at *address*; return the answer to each step, up to one that was not answered.
 
     ``{proxy}`` in a step stands for that address. *certificate* is the authority that agents trust. Raises
-    TimeoutError where the proxy neither answers nor closes.
+    TimeoutError where the proxy neither answers nor closes within *patience_s*, ConnectionError where it does not listen.
     """
     talk = _addressed(talk, address)
-    with socket.create_connection(address, timeout=PATIENCE_S) as raw:
+    with socket.create_connection(address, timeout=patience_s) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if talk.connect:
@@ -52,12 +53,17 @@ def _secured(raw: socket.socket, talk: Talk, certificate: Path) -> Iterator[sock
     if talk.sni is None:
         yield raw
         return
+    with _context(certificate, talk.protocol).wrap_socket(raw, server_hostname=talk.sni or None) as wrapped:
+        yield wrapped
+
+
+@cache
+def _context(certificate: Path, protocol: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(certificate))
-    context.set_alpn_protocols([talk.protocol])
+    context.set_alpn_protocols([protocol])
     # The chain is checked, the name is not: some cases ask for another name than they dial.
     context.check_hostname = False
-    with context.wrap_socket(raw, server_hostname=talk.sni or None) as wrapped:
-        yield wrapped
+    return context
 
 
 def _heard(talk: Talk, connection: socket.socket) -> list[Heard]:

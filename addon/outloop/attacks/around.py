@@ -7,7 +7,7 @@ DNS Rebinding Attacks" (2007); Orange Tsai, "A New Era of SSRF" (2017); CVE-2021
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outloop.attacks import frames
 from outloop.attacks.case import (
@@ -101,7 +101,7 @@ INWARD = (
     Case("inward-the-second-time", "G2", Talk((connect(REBOUND, _as(OPEN_AGENT)),)), 200, "OK", rows=(("allow", "OK"),),
         dials=True,
          basis=REBINDING),
-    _inward("what-was-public-before", REBOUND, REBINDING),
+    replace(_inward("what-was-public-before", REBOUND, REBINDING), follows=True),
     Case("inward-by-absolute-form", "G2", plain(request("http://169.254.169.254/latest/meta-data/", _as(OPEN_AGENT),
          host="169.254.169.254")), 403, "host_not_allowed", basis="CVE-2021-25735"),
     Case("inward-for-an-agent-without-egress", "G2", plain(connect("127-0-0-1.rebound.example:443")), 403, "host_not_allowed"),
@@ -197,7 +197,7 @@ WAKE = Case("foreign-key-in-memory", "G7", Talk((request("/a", host=OTHER),), co
 
 
 def _foreign(name: str, talk: Talk) -> Case:
-    return _misplaced(f"foreign-key-{name}", talk, "body_not_allowed")
+    return _misplaced(f"foreign-key-{name}", talk, "body_not_allowed", follows=True)
 
 
 WORKSPACES = (

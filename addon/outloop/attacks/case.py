@@ -89,8 +89,9 @@ class Case:
     `reply` is what the upstream answers, in the words of whoever runs the upstream; `body` what the agent must get of it, and
     `check` looks at more: it returns what is wrong, or "". With `or_refused` a refusal as malformed is as good, with its
     row and nothing sent: versions of mitmproxy and of the libraries under it differ in what they stop themselves. With
-    `dials` a connection may be opened although no request gets there. `basis` cites where an attack was published; `limit` says
-    what is accepted, in a case that documents a limit. `decoys` are those whose use must be an event, in order; no other may.
+`dials` a connection may be opened although no request gets there. With `follows` it needs what the case before it left
+    behind. `basis` cites where an attack was published; `limit` says what is accepted, in a case that documents a limit.
+    `decoys` are those whose use must be an event, in order; no other may.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Case:
     check: Callable[[Heard], str] | None = None
     or_refused: bool = False
     dials: bool = False
+    follows: bool = False
     basis: str = ""
     limit: str = ""
     decoys: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from urllib.parse import quote, unquote_to_bytes
 
 Form = Callable[[str], bytes]
@@ -111,19 +112,19 @@ BODILY: dict[str, Form] = {
 
 def heard_in(data: bytes, *secrets: str) -> str:
     """Return which piece of *secrets* can be read in *data* and how it was found, "" where none can."""
+    pieces = _pieces(secrets)
     for reading, depth in _readings(data):
-        for secret in secrets:
-            for piece in _pieces(secret):
-                if piece in reading:
-                    return f"{piece!r} can be read in {data[:300]!r}, {depth} step(s) deep"
+        windows = [reading[start : start + PIECE_BYTES] for start in range(len(reading) - PIECE_BYTES + 1)]
+        if not pieces.isdisjoint(windows):
+            return f"{next(filter(pieces.__contains__, windows))!r} can be read in {data[:300]!r}, {depth} step(s) deep"
     return ""
 
 
-def _pieces(secret: str) -> Iterator[bytes]:
-    whole = secret.encode()
-    for text in {whole, whole[::-1], whole.upper(), whole.lower(), whole.swapcase()}:
-        for start in range(len(text) - PIECE_BYTES + 1):
-            yield text[start : start + PIECE_BYTES]
+@cache
+def _pieces(secrets: tuple[str, ...]) -> frozenset[bytes]:
+    wholes = [secret.encode() for secret in secrets]
+    texts = {text for whole in wholes for text in (whole, whole[::-1], whole.upper(), whole.lower(), whole.swapcase())}
+    return frozenset(text[start : start + PIECE_BYTES] for text in texts for start in range(len(text) - PIECE_BYTES + 1))
 
 
 def _readings(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import outloop
@@ -17,26 +18,46 @@ from outloop.store.home import Home
 from outloop.store.state import StateStore
 
 PATIENCE_S = 30.0
+LEAVING_S = 5.0
 POLL_S = 0.02
 PACKAGE = Path(outloop.__file__).parent
-# As the command `mitmdump` of this Python does, wherever that stands.
-_MITMDUMP = "import sys; from mitmproxy.tools.main import mitmdump; sys.exit(mitmdump())"
+# As the command `mitmdump` of this Python does, wherever that stands; with this package, also where only the attacker finds it.
+_MITMDUMP = "import sys; sys.path.append(sys.argv.pop(1)); from mitmproxy.tools.main import mitmdump; sys.exit(mitmdump())"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that was started."""
+
+    home: Home
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def address(self) -> tuple[str, int]:
+        """Return where it listens, once it does. Raises NoError, with what it printed last, when it does not start."""
+        end = time.monotonic() + PATIENCE_S
+        with contextlib.closing(StateStore(self.home.state_db)) as state:
+            while not (proxies := state.proxies()):
+                if self.process.poll() is not None:
+                    raise NoError(f"the proxy does not start here: {_last_words(self.log)}")
+                if time.monotonic() > end:
+                    raise NoError(f"the proxy did not start within {PATIENCE_S:.0f} s: {_last_words(self.log)}")
+                time.sleep(POLL_S)
+        return proxies[0].host, proxies[0].port
 
 
 @contextlib.contextmanager
-def running_proxy(
-    home: Home, routes: Mapping[str, int], upstream_ca: Path, environ: Mapping[str, str]
-) -> Iterator[tuple[str, int]]:
-    """Run mitmdump with the addon, as it would start under *environ* but for *home*, until the block ends; yield its address.
+def running_proxy(home: Home, routes: Mapping[str, int], upstream_ca: Path, environ: Mapping[str, str]) -> Iterator[Proxy]:
+    """Run mitmdump with the addon, as it would start under *environ* but for *home*, until the block ends.
 
     *routes* maps ``host`` (port 443) or ``host:port`` to a port on 127.0.0.1. mitmproxy's own configuration is read as always,
-    from a copy. Raises NoError, with what it printed last, when the proxy does not start.
+    from a copy.
     """
     _copy_configuration(home, environ)
     options = {"confdir": home.ca, "outloop_workspace": "acme", "listen_host": "127.0.0.1", "listen_port": 0}
     settings = [f"{name}={value}" for name, value in options.items()]
     settings += [f"reroute={host if ':' in host else f'{host}:443'}=127.0.0.1:{port}" for host, port in routes.items()]
-    command = [sys.executable, "-c", _MITMDUMP, "-s", str(Path(__file__).with_name("script.py"))]
+    command = [sys.executable, "-c", _MITMDUMP, str(PACKAGE.parent), "-s", str(Path(__file__).with_name("script.py"))]
     command += [word for setting in settings for word in ("--set", setting)]
     log = home.root.parent / "proxy.log"
     with log.open("wb") as written:
@@ -50,11 +71,11 @@ def running_proxy(
             start_new_session=True,  # Ctrl-C is for the attacker, who then stops it
         )
     try:
-        yield _address(home, process, log)
+        yield Proxy(home, process, log)
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE_S)
+            process.wait(LEAVING_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -84,19 +105,6 @@ def _copy_configuration(home: Home, environ: Mapping[str, str]) -> None:
     for name in ("config.yaml", "config.yml"):
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(folder / name, home.ca / name)
-
-
-def _address(home: Home, process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
-    """Return where the proxy listens, once it does."""
-    end = time.monotonic() + PATIENCE_S
-    with contextlib.closing(StateStore(home.state_db)) as state:
-        while not (proxies := state.proxies()):
-            if process.poll() is not None:
-                raise NoError(f"the proxy does not start here: {_last_words(log)}")
-            if time.monotonic() > end:
-                raise NoError(f"the proxy did not start within {PATIENCE_S:.0f} s: {_last_words(log)}")
-            time.sleep(POLL_S)
-    return proxies[0].host, proxies[0].port
 
 
 def _last_words(log: Path) -> str:

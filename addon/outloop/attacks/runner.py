@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,9 +39,13 @@ class Upstream(Protocol):
 
 
 class Runner:
-    """Runs cases one after the other against the proxy at *address*, whose agents trust *certificate*."""
+    """Runs cases one after the other against the proxy at *address*, whose agents trust *certificate*.
+
+    `patience_s` is how long it waits for what should come; it may be changed at any time, from any thread.
+    """
 
     def __init__(self, address: tuple[str, int], certificate: Path, upstream: Upstream, record: Arrivals) -> None:
+        self.patience_s = PATIENCE_S
         self._address = address
         self._certificate = certificate
         self._upstream = upstream
@@ -51,12 +55,26 @@ class Runner:
 
     def run(self, case: Case) -> list[str]:
         """Run *case* and return what is wrong, [] where it holds."""
+        return self._tried(lambda: self._run(case))
+
+    def leftovers(self) -> list[str]:
+        """Return what came after the last case: requests and rows that no case expects."""
+        return self._tried(lambda: [*map(repr, self._new_requests(0)), *map(_said, self._new_rows(0))])
+
+    def _tried(self, attempt: Callable[[], list[str]]) -> list[str]:
+        try:
+            return attempt()
+        except TimeoutError:
+            self._new_requests(0)
+            self._record.settle(self._record.rows())
+            return [f"the proxy neither answered nor closed within {self.patience_s:.0f} s"]
+        except ConnectionError:
+            return ["the proxy does not listen any more"]
+
+    def _run(self, case: Case) -> list[str]:
         self._upstream.answer_with(case.reply)
         dialled = self._upstream.dialled()
-        try:
-            answers = listen(case.talk, self._address, self._certificate)
-        except TimeoutError:
-            return [f"the proxy neither answered nor closed within {PATIENCE_S:.0f} s"]
+        answers = listen(case.talk, self._address, self._certificate, self.patience_s)
         status = answers[-1].status
         if case.or_refused and status != case.status and status in (400, CLOSED):
             case = case.refused(status)
@@ -70,31 +88,30 @@ class Runner:
             *_wrong_with_alarms(case, self._record.alarms()),
         ]
 
-    def leftovers(self) -> list[str]:
-        """Return what came after the last case: requests and rows that no case expects."""
-        return [*map(repr, self._new_requests(0)), *map(_said, self._new_rows(0))]
-
     def _new_requests(self, count: int) -> list[Sent]:
         """Return the requests since the last case, once there are *count*: an upload may still be on its way."""
-        end = time.monotonic() + PATIENCE_S
-        while len(found := list(self._upstream.arrived())[self._seen_requests :]) < count and time.monotonic() < end:
+        begin_s = time.monotonic()
+        while len(found := list(self._upstream.arrived())[self._seen_requests :]) < count and self._is_patient(begin_s):
             time.sleep(POLL_S)
         self._seen_requests += len(found)
         return found
 
     def _new_rows(self, count: int) -> list[Record]:
         """Return the rows since the last case, once *count* of them and that of a request after them are finished."""
-        [last] = listen(_LAST, self._address, self._certificate)
-        end = time.monotonic() + PATIENCE_S
+        [last] = listen(_LAST, self._address, self._certificate, self.patience_s)
+        begin_s = time.monotonic()
         while True:
             rows = self._record.rows()
             found = [row for row in rows if row["id"] != last.header("outloop-audit-id")]
             finished = [row["duration_ms"] is not None for row in found]
             is_over = len(found) < len(rows) and len(found) >= count and all(finished)
-            if is_over or time.monotonic() > end:
+            if is_over or not self._is_patient(begin_s):
                 self._record.settle(rows)
                 return found
             time.sleep(POLL_S)
+
+    def _is_patient(self, since_s: float) -> bool:
+        return time.monotonic() - since_s < self.patience_s
 
 
 def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Record]) -> list[str]:
@@ -120,11 +137,15 @@ def _wrong_with_document(case: Case, heard: Heard, rows: list[Record]) -> list[s
         return [f"the agent was told {heard.header('outloop-reason')}, not {case.reason}: {heard.body[:300]!r}"]
     if not heard.body:
         return []
-    document = json.loads(heard.body)
-    if (document["reason"], document["decision"]) != (case.reason, "deny") or not document["next_step"]:
+    try:
+        document = json.loads(heard.body)
+        said, step, named = (document["reason"], document["decision"]), document["next_step"], document["audit_id"]
+    except (ValueError, LookupError, TypeError):
+        return [f"the document is {heard.body[:300]!r}"]
+    if said != (case.reason, "deny") or not step:
         return [f"the document is {document}"]
-    if document["audit_id"] not in [row["id"] for row in rows] or document["audit_id"] != heard.header("outloop-audit-id"):
-        return [f"the document names row {document['audit_id']}, the rows are {[row['id'] for row in rows]}"]
+    if named not in [row["id"] for row in rows] or named != heard.header("outloop-audit-id"):
+        return [f"the document names row {named}, the rows are {[row['id'] for row in rows]}"]
     return []
 
 

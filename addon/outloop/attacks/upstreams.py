@@ -22,7 +22,7 @@ class Upstreams:
         self.recorders: list[Recorder] = []
         self.gates: list[Gate] = []
         self._answer: Answer = DEFAULT
-        self._over: dict[int, RecordedRequest] = {}
+        self._over: dict[int, Sent] = {}
 
     def add(self, stack: contextlib.ExitStack, context: ssl.SSLContext) -> int:
         """Start one more; return the port of its gate."""
@@ -47,8 +47,8 @@ class Upstreams:
         """Return every request that is over, in the order in which they were first seen here."""
         for recorder in self.recorders:
             over = (each for each in recorder.requests if each.complete or each.cut)
-            self._over.update((id(each), each) for each in over if id(each) not in self._over)
-        return [_sent(each) for each in self._over.values()]
+            self._over.update((id(each), _sent(each)) for each in over if id(each) not in self._over)
+        return list(self._over.values())
 
     def dialled(self) -> int:
         """Return how many connections were made."""

@@ -11,8 +11,9 @@ import click
 
 from outloop.cli.context import Context, no_workspace, pass_context
 from outloop.cli.render import console, json_flag, port_option, rows, workspace_option
-from outloop.core.errors import NoError
+from outloop.core.errors import NoError, UsageError
 from outloop.core.ledger import inert
+from outloop.operator.doctor.attack import TABLES
 
 if TYPE_CHECKING:
     from outloop.operator.doctor.finding import Finding
@@ -24,15 +25,26 @@ _STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped":
 @click.command()
 @workspace_option(required=False)
 @port_option("The proxy's port, where it cannot be found.")
+@click.option("--attack", "is_attack", is_flag=True, help="Attack this installation instead, on a throw-away home.")
+@click.option("--only", "table", type=click.Choice(TABLES), help="Of the attacks, only these.")
 @json_flag
 @pass_context
-def doctor(context: Context, workspace: str | None, port: int | None, as_json: bool) -> None:
+def doctor(context: Context, workspace: str | None, port: int | None, is_attack: bool, table: str | None, as_json: bool) -> None:
     """Check everything that a proof needs, as it is on this machine and in this shell. Exit 1 when something would stop it.
+
+    With --attack, start this installation's proxy on a home, keys and upstreams that are thrown away, and hold it against
+    every attack that Outloop is tested with, under a minute. Exit 1 when one of them is not met; nothing of yours is touched.
 
     \b
     Example:
       outloop doctor -w acme
+      outloop doctor --attack --only calling    # all of them without --only
     """
+    if is_attack:
+        _attack(context, (workspace, port), table, as_json)
+        return
+    if table is not None:
+        raise UsageError("--only chooses among attacks", "outloop doctor --attack --only " + table)
     from outloop.operator.doctor.examination import examine, stops_the_proof
     from outloop.operator.doctor.premises import Premises
     from outloop.operator.policy_files import read_policy_files
@@ -62,6 +74,14 @@ def doctor(context: Context, workspace: str | None, port: int | None, as_json: b
     if stops:
         first, more = stops[0], f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
         raise NoError(f"this would stop the proof: {first.check}: {first.text}{more}", first.fix or None)
+
+
+def _attack(context: Context, narrower: tuple[object, ...], table: str | None, as_json: bool) -> None:
+    from outloop.cli.attack import attack_this
+
+    if any(narrower):
+        raise UsageError("--attack makes a workspace and a proxy of its own", "leave out -w and --port")
+    attack_this(context.environ, table, as_json)
 
 
 def _show(findings: Sequence[Finding], as_json: bool) -> None:
