@@ -18,7 +18,7 @@ from outloop.store.home import Home
 from outloop.store.state import StateStore
 
 PATIENCE_S = 30.0
-LEAVING_S = 5.0
+LEAVING_S = 2.0
 POLL_S = 0.02
 PACKAGE = Path(outloop.__file__).parent
 # As the command `mitmdump` of this Python does, wherever that stands; with this package, also where only the attacker finds it.

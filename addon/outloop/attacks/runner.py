@@ -120,7 +120,8 @@ def _wrong_with_answers(case: Case, answers: list[Heard], rows: list[Record]) ->
     if len(answers) != len(case.talk.steps):
         wrong.append(f"only {len(answers)} of {len(case.talk.steps)} steps were answered: {[heard.status for heard in answers]}")
     if last.status != case.status:
-        wrong.append(f"the agent got {last.status}, not {case.status}: {last.body[:300]!r}")
+        got, expected = (status or "no answer" for status in (last.status, case.status))
+        wrong.append(f"the agent got {got}, not {expected}: {last.body[:300]!r}")
     if any(TOKEN.encode() in heard.everything for heard in answers):
         wrong.append(f"the agent got the credential: {last.everything[:2000]!r}")
     if case.body is not None and last.body != case.body:

@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from outloop.attacks.runner import Runner
 
 _BLOCK_CASES = 12
 _PATIENCE_S = 10.0
-# A house that fails in everything would have its attacker wait for each of a thousand answers.
+# Where nothing is answered, a thousand cases wait: each for less, and all failures of one house for so long.
 _LEAST_PATIENCE_S = 2.0
+_MOST_WASTED_S = 20.0
 _NO_PATIENCE_S = 0.1
-MOST_FAILURES = 40
+MOST_FAILURES = 100
 
 Attack = tuple[str, Case]  # the table, and a row of it
 
@@ -39,10 +41,10 @@ class Result:
 def besiege(attacks: Sequence[Attack], environ: Mapping[str, str], report: Callable[[Result], None]) -> None:
     """Run *attacks* against this installation, as it starts under *environ*; call *report* with each result, on this thread.
 
-    Stops after `MOST_FAILURES`. What was started has ended and every file is gone when this returns or raises, as it does
-    for KeyboardInterrupt. Raises NoError when the proxy does not start.
+    Stops after `MOST_FAILURES`, or fewer that take long. What was started has ended and every file is gone when this returns
+    or raises, as it does for KeyboardInterrupt. Raises NoError when the proxy does not start.
     """
-    siege = _Siege(_blocks(attacks))
+    siege = _Siege(blocks_of(attacks))
     # asyncio warns of writes to who has left, which attackers do; without a handler that goes to standard error.
     logging.getLogger("asyncio").addHandler(logging.NullHandler())
     count = min(4, max(2, os.cpu_count() or 1))
@@ -71,7 +73,7 @@ def _made(folder: str, number: int) -> Path:
     return path
 
 
-def _blocks(attacks: Sequence[Attack]) -> list[list[Attack]]:
+def blocks_of(attacks: Sequence[Attack]) -> list[list[Attack]]:
     """Return the attacks in blocks, in order; a case that needs another stands behind it, and in the same block."""
     blocks: list[list[Attack]] = []
     for table, case in attacks:
@@ -113,8 +115,12 @@ class _Siege:
             with house.runner() as runner:
                 runner.patience_s = _PATIENCE_S
                 self._runners.append(runner)
+                wasted_s = 0.0
                 while not self._is_over.is_set() and (block := self._next()):
-                    self._run(block, runner)
+                    for failing_s in self._failing(block, runner):
+                        wasted_s += failing_s
+                        if wasted_s > _MOST_WASTED_S:
+                            self.stop()
             self._results.put(None)
         except BaseException as error:  # noqa: BLE001  (handed to the thread that waits)
             self._results.put(error)
@@ -125,8 +131,10 @@ class _Siege:
         except IndexError:
             return []
 
-    def _run(self, block: list[Attack], runner: Runner) -> None:
+    def _failing(self, block: list[Attack], runner: Runner) -> Iterator[float]:
+        """Run *block*; yield how many seconds each case took that failed."""
         for number, (table, case) in enumerate(block, start=1):
+            begin_s = time.monotonic()
             wrong = runner.run(case)
             if number == len(block):
                 wrong += [f"afterwards: {left}" for left in runner.leftovers()]
@@ -134,4 +142,5 @@ class _Siege:
                 return
             self._results.put(Result(table, case, tuple(wrong)))
             if wrong:
-                runner.patience_s = max(_LEAST_PATIENCE_S, runner.patience_s / 2)
+                runner.patience_s = max(_LEAST_PATIENCE_S, runner.patience_s / 3)
+                yield time.monotonic() - begin_s
