@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.operators import CHECKOUT
+from outloop.attacks.tables import TABLES, cases_of
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,40 @@ def test_an_installed_wheel_knows_its_services_without_a_checkout(wheel: Path, t
     assert where.stdout.decode().startswith(str(site))
     assert (listed.returncode, listed.stderr) == (0, b"")
     assert "calendly" in {service["service"] for service in json.loads(listed.stdout)}
+
+
+# Python runs this at the start of every program: what only developers install is not there.
+USERS_ALONE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+"""
+DEVELOPERS = {"aiohttp", "harness", "hypothesis", "httpbin", "httpx", "jsonschema", "pytest", "requests", "trustme"}
+
+
+def test_an_installed_wheel_holds_against_every_attack(wheel: Path, tmp_path: Path) -> None:
+    site, start, temporary = tmp_path / "site", tmp_path / "start", tmp_path / "temporary"
+    zipfile.ZipFile(wheel).extractall(site)
+    for folder in (start, temporary):
+        folder.mkdir()
+    (start / "sitecustomize.py").write_text(USERS_ALONE.replace("{packages}", repr(DEVELOPERS)))
+    environ = {"PATH": os.defpath, "HOME": str(tmp_path / "nobody"), "TMPDIR": str(temporary)}
+    environ["PYTHONPATH"] = f"{start}{os.pathsep}{site}"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "outloop", "doctor", "--attack", "--json"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = [case for table in TABLES for case in cases_of(table)]
+    assert sum(group["passed"] for group in json.loads(done.stdout)) == len(cases)
+    assert list(temporary.iterdir()) == []
+    assert not (tmp_path / "nobody").exists()

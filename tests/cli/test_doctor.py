@@ -67,3 +67,24 @@ def test_it_fits_a_terminal_of_80_columns(settled: Operator) -> None:
 def test_no_value_is_shown(settled: Operator) -> None:
     done = settled.run("doctor")
     assert "FAKE" not in done.stdout + done.stderr
+
+
+def test_an_attack_takes_no_workspace_and_no_port(operator: Operator) -> None:
+    for arguments in (("-w", "acme"), ("--port", "8080")):
+        done = operator.run("doctor", "--attack", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("outloop: error: --attack makes a workspace and a proxy of its own\noutloop: hint: ")
+
+
+def test_only_chooses_among_attacks(operator: Operator) -> None:
+    done = operator.run("doctor", "--only", "calling")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("outloop: hint: outloop doctor --attack --only calling\n")
+
+
+def test_an_attack_makes_no_home(operator: Operator) -> None:
+    drawn = on_terminal(operator, "doctor", "--attack", "--only", "calling", NO_COLOR="1")
+
+    assert widest(drawn) <= 80
+    assert "Attacks on this installation" in drawn
+    assert not operator.home.exists()
