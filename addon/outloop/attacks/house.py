@@ -160,7 +160,7 @@ def furnish(home: Home) -> None:
     home.ensure()
     for workspace, text in (("acme", POLICY), ("open", OPEN_POLICY), ("globex", GLOBEX_POLICY)):
         path = home.policies / f"{workspace}.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         path.chmod(0o600)
     with contextlib.closing(StateStore(home.state_db)) as state:
         keychain = Keychain.open(home, state, {"OUTLOOP_KEYRING": "file"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import outloop
+from outloop.attacks.configuration import write_configuration
 from outloop.core.errors import NoError
 from outloop.store.home import Home
 from outloop.store.state import StateStore
@@ -50,15 +50,14 @@ class Proxy:
 def running_proxy(home: Home, routes: Mapping[str, int], upstream_ca: Path, environ: Mapping[str, str]) -> Iterator[Proxy]:
     """Run mitmdump with the addon, as it would start under *environ* but for *home*, until the block ends.
 
-    *routes* maps ``host`` (port 443) or ``host:port`` to a port on 127.0.0.1. mitmproxy's own configuration is read as always,
-    from a copy.
+    *routes* maps ``host`` (port 443) or ``host:port`` to a port on 127.0.0.1. Raises NoError for a configuration of mitmproxy's
+    that cannot be read.
     """
-    _copy_configuration(home, environ)
-    options = {"confdir": home.ca, "outloop_workspace": "acme", "listen_host": "127.0.0.1", "listen_port": 0}
-    settings = [f"{name}={value}" for name, value in options.items()]
-    settings += [f"reroute={host if ':' in host else f'{host}:443'}=127.0.0.1:{port}" for host, port in routes.items()]
-    command = [sys.executable, "-c", _MITMDUMP, str(PACKAGE.parent), "-s", str(Path(__file__).with_name("script.py"))]
-    command += [word for setting in settings for word in ("--set", setting)]
+    routed = [f"{host if ':' in host else f'{host}:443'}=127.0.0.1:{port}" for host, port in routes.items()]
+    settings = {"listen_host": "127.0.0.1", "listen_port": 0, "outloop_workspace": "acme", "reroute": routed}
+    write_configuration(home.ca, settings | {"outloop_home": str(home.root), "outloop_policies": ""}, environ)
+    command = [sys.executable, "-c", _MITMDUMP, str(PACKAGE.parent), "--set", f"confdir={home.ca}"]
+    command += ["-s", str(Path(__file__).with_name("script.py"))]
     log = home.root.parent / "proxy.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
@@ -98,13 +97,6 @@ def _variables(home: Home, upstream_ca: Path, environ: Mapping[str, str]) -> dic
         "OUTLOOP_KEYRING": "file",
         "OUTLOOP_UPSTREAM_CA": str(upstream_ca),
     }
-
-
-def _copy_configuration(home: Home, environ: Mapping[str, str]) -> None:
-    folder = Path(environ.get("HOME") or Path.home(), ".mitmproxy")
-    for name in ("config.yaml", "config.yml"):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(folder / name, home.ca / name)
 
 
 def _last_words(log: Path) -> str:

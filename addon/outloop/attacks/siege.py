@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ from queue import SimpleQueue
 from outloop.attacks.attacked import House, attacked_house
 from outloop.attacks.case import Case
 from outloop.attacks.runner import Runner
+from outloop.core.errors import UsageError
 
 _BLOCK_CASES = 12
 _PATIENCE_S = 10.0
@@ -25,6 +27,7 @@ _LEAST_PATIENCE_S = 2.0
 _MOST_WASTED_S = 20.0
 _NO_PATIENCE_S = 0.1
 MOST_FAILURES = 100
+_HOUSE_DESCRIPTORS = 120  # sockets and event loops of a house's upstreams, and connections
 
 Attack = tuple[str, Case]  # the table, and a row of it
 
@@ -47,7 +50,7 @@ def besiege(attacks: Sequence[Attack], environ: Mapping[str, str], report: Calla
     siege = _Siege(blocks_of(attacks))
     # asyncio warns of writes to who has left, which attackers do; without a handler that goes to standard error.
     logging.getLogger("asyncio").addHandler(logging.NullHandler())
-    count = min(4, max(2, os.cpu_count() or 1))
+    count = _how_many()
     with (
         tempfile.TemporaryDirectory(prefix="outloop-attack-", ignore_cleanup_errors=True) as folder,
         ThreadPoolExecutor(count, "outloop-attack") as pool,
@@ -65,6 +68,16 @@ def besiege(attacks: Sequence[Attack], environ: Mapping[str, str], report: Calla
             failures += bool(result.wrong)
             if failures == MOST_FAILURES:
                 siege.stop()
+
+
+def _how_many() -> int:
+    """Return how many houses this machine bears side by side. Raises UsageError where it cannot be one."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # 256 on macOS
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = 4 * _HOUSE_DESCRIPTORS
+    if descriptors < _HOUSE_DESCRIPTORS:
+        raise UsageError(f"the {descriptors} files that this shell lets a program open are too few", "ulimit -n 1024")
+    return min(4, max(2, os.cpu_count() or 1), descriptors // _HOUSE_DESCRIPTORS)
 
 
 def _made(folder: str, number: int) -> Path:
