@@ -86,13 +86,10 @@ def _variables(home: Home, upstream_ca: Path, environ: Mapping[str, str]) -> dic
     named = environ.get("OUTLOOP_UPSTREAM_CA")
     if named:  # trusted as well, as always
         upstream_ca.write_bytes(upstream_ca.read_bytes() + Path(named).read_bytes())
-    paths = [
-        str(PACKAGE.parent),
-        *(str(Path(path).absolute()) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path),
-    ]
+    paths = [str(Path(path).absolute()) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {
         **environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}),  # it runs in another folder
         "OUTLOOP_HOME": str(home.root),
         "OUTLOOP_KEYRING": "file",
         "OUTLOOP_UPSTREAM_CA": str(upstream_ca),

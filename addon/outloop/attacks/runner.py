@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hpack.exceptions import HPACKError
+from hyperframe.exceptions import HyperframeError
+
 from outloop.attacks.agent import PATIENCE_S, listen
 from outloop.attacks.case import AGENTS_OWN, CLOSED, DECOY, FOREIGN, TOKEN, Case, Heard, Sent, plain
 from outloop.store.arrivals import Arrivals
@@ -70,6 +73,8 @@ class Runner:
             return [f"the proxy neither answered nor closed within {self.patience_s:.0f} s"]
         except ConnectionError:
             return ["the proxy does not listen any more"]
+        except (HPACKError, HyperframeError, ValueError) as error:
+            return [f"what came cannot be read: {type(error).__name__}: {error}"]
 
     def _run(self, case: Case) -> list[str]:
         self._upstream.answer_with(case.reply)

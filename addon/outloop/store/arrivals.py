@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from outloop.store.records import Record
-from outloop.store.schema import open_for_reading
+from outloop.store.schema import open_for_reading, unreadable
 
 # By place in the chain, not by id: a row may be decided after one with a later id. Another writer's rows are always new.
 _NEW = """
@@ -26,13 +27,17 @@ class Arrivals:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._db = open_for_reading(path)
         self._place: dict[str, object] = {"writer": "", "seq": 0}
         self._alarm = ""
 
     def rows(self) -> list[Record]:
         """Return the new rows of the view `audit`, by id, each with its `writer` and its place `seq` in the chain."""
-        return list(self._db.query(_NEW, self._place))
+        try:
+            return list(self._db.query(_NEW, self._place))
+        except sqlite3.Error as error:
+            raise unreadable(error, self._path) from error
 
     def settle(self, rows: Sequence[Record]) -> None:
         """Take *rows*, all that `rows` returned, for old."""
