@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -27,7 +28,7 @@ _SHORT_ID = 8
 @json_flag
 @pass_context
 def status(context: Context, workspace: str | None, as_json: bool) -> None:
-    """Show what is proved and what is not, then listeners, policies, keys, pending approvals and today's requests.
+    """Show what is proved and what is not, then listeners, policies, keys, pending approvals and today's requests. UTC.
 
     \b
     Example:
@@ -61,7 +62,7 @@ def status(context: Context, workspace: str | None, as_json: bool) -> None:
         }
         record({"summary": found.summary, **complete}, as_json)
         return
-    click.echo(inert(found.summary))
+    console().print(inert(found.summary), soft_wrap=not sys.stdout.isatty())
     for name, section in found.sections.items():
         title, empty = _TITLES[name]
         click.echo(f"\n{title}")
@@ -78,7 +79,5 @@ def _show(columns: Sequence[str], section: Sequence[Mapping[str, object]]) -> No
 
 
 def _short(column: str, value: object) -> object:
-    """Times to the second and ids by the end that names them, so that a row fits a terminal; `--json` has them whole."""
-    if column in ("at", "since", "last_used", "asked_at") and isinstance(value, str):
-        return value[:19].replace("T", " ")
+    """Ids by the end that names them, so that a row fits a terminal; `--json` has them whole."""
     return value[-_SHORT_ID:] if column in ("audit_id", "id") and isinstance(value, str) else value
