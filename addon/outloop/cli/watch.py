@@ -31,7 +31,7 @@ _KEY = re.compile(r"\x1b\[[0-9;]*[@-~]|\x1bO.|.", re.DOTALL)  # ECMA-48 §5.4: w
 
 def watch(decisions: Decisions) -> None:
     """Show what waits until q is pressed. Raises UsageError without a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty()):  # None: closed by whoever started this
         raise UsageError("--watch needs a terminal", "`outloop approvals` prints the list once, --json for programs")
     from rich.console import Group
     from rich.live import Live
