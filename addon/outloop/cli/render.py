@@ -84,6 +84,14 @@ def record(fields: Mapping[str, object], as_json: bool) -> None:
         _print_plain(cells)
 
 
+def prose(text: str) -> None:
+    """Print a sentence: folded between words on a terminal, else as it is."""
+    if sys.stdout.isatty():
+        console().print(inert(text))
+    else:
+        click.echo(inert(text))
+
+
 def json_flag(function: Function) -> Function:
     """Add ``--json`` (parameter `as_json`) to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
@@ -134,6 +142,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value) or "-"
     return inert(str(value))

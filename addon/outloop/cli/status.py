@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
 
 from outloop.cli.context import Context, no_workspace, pass_context
-from outloop.cli.render import console, json_flag, record, rows, workspace_option
-from outloop.core.ledger import inert
+from outloop.cli.render import console, json_flag, prose, record, rows, workspace_option
 
 _TITLES = {
     "claims": ("Claims", "none: no workspace uses a service"),
@@ -62,7 +60,7 @@ def status(context: Context, workspace: str | None, as_json: bool) -> None:
         }
         record({"summary": found.summary, **complete}, as_json)
         return
-    console().print(inert(found.summary), soft_wrap=not sys.stdout.isatty())
+    prose(found.summary)
     for name, section in found.sections.items():
         title, empty = _TITLES[name]
         click.echo(f"\n{title}")

@@ -78,10 +78,7 @@ def _on(listening: socket.socket) -> Callable[[Any], Any]:
 
     def around(_: Any) -> Any:
         async def listen(self: Any, host: str, port: int) -> list[asyncio.Server]:
-            # One connection at each waking: a worker that empties the queue leaves the others idle.
-            server = await asyncio.start_server(self.handle_stream, sock=listening, backlog=1)
-            listening.listen(BACKLOG)  # asyncio has shortened the queue, too
-            return [server]
+            return [await asyncio.start_server(self.handle_stream, sock=listening, backlog=BACKLOG)]
 
         return listen
 

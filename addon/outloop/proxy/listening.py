@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from outloop.core.errors import UsageError
@@ -15,7 +16,8 @@ def bound(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port), backlog=BACKLOG)
     except OSError as error:
-        raise UsageError(f"port {port} cannot be used: {error.strerror}", "choose another with --port") from None
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise UsageError(f"port {port} cannot be used: {reason}", "choose another with --port") from None
 
 
 def announce(port: int, workers: int = 1) -> None:
