@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -193,6 +194,21 @@ class Terminal:
                 self._drawn += os.read(self._screen, 65536)
         self._drawn = b""
 
+    @property
+    def drawn(self) -> bytes:
+        """What was drawn since the last text that was waited for."""
+        return self._drawn
+
+    @property
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def resize(self, rows: int, columns: int) -> None:
+        termios.tcsetwinsize(self._screen, (rows, columns))
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
 
@@ -211,7 +227,9 @@ class Terminal:
             while self._process.poll() is None:
                 assert time.monotonic() < end, "it did not end"
                 if select.select([self._screen], [], [], 0.1)[0]:
-                    os.read(self._screen, 65536)
+                    self._drawn += os.read(self._screen, 65536)
+            while select.select([self._screen], [], [], 0.1)[0]:
+                self._drawn += os.read(self._screen, 65536)
         return self._process.wait(PATIENCE_S)
 
 
@@ -267,3 +285,37 @@ def test_ctrl_c_leaves_the_screen_and_the_terminal_as_it_was(terminal: Terminal)
     terminal.wait_for("Nothing waits for you.")
     terminal.press("\x03")
     assert terminal.ended() in (0, 130)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_told_to_end_leaves_the_terminal_as_it_was(terminal: Terminal, number: signal.Signals) -> None:
+    terminal.wait_for("Nothing waits for you.")
+
+    terminal.signal(number)
+
+    assert terminal.ended() == 128 + number
+    assert terminal.drawn.rpartition(b"\x1b[?1049")[2].startswith(b"l"), "the screen that was there before is back"
+
+
+def test_ctrl_z_does_not_leave_a_screen_half_drawn(terminal: Terminal, store: ApprovalStore) -> None:
+    terminal.wait_for("Nothing waits for you.")
+
+    terminal.press("\x1a")
+    ask(store)
+
+    terminal.wait_for("7Q2M0AAA")
+    terminal.press("q")
+    assert terminal.ended() == 0
+
+
+def test_a_screen_that_changes_its_size_is_drawn_anew(terminal: Terminal, store: ApprovalStore) -> None:
+    ask(store, path="/" + "x" * 500, body="y" * 2000)
+    terminal.wait_for("7Q2M0AAA", "j/k choose")
+
+    terminal.resize(14, 40)
+    terminal.wait_for("a larger terminal shows the rest", "j/k choose")
+    terminal.press_until("r", lambda: b"refuse because:" in terminal.drawn)
+    terminal.press("\x1bq")
+
+    terminal.press_until("q", lambda: terminal.is_over)
+    assert terminal.ended() == 0

@@ -42,7 +42,6 @@ SKIPPED = {
 NO_JSON = {
     "outloop up": "it runs",
     "outloop completion": "it prints a program for a shell",
-    "outloop audit browse": "it runs",
     "outloop audit export": "it prints rows as JSON, or sends them",
 }
 FROM_NOTHING = ("outloop init", "outloop workspace add")

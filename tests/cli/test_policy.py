@@ -217,7 +217,7 @@ def test_an_explanation_as_json(outloop: Outloop, policies: Path) -> None:
     [
         pytest.param(("check", "missing.yaml"), "no such file: missing.yaml", id="no-file"),
         pytest.param(("test", "missing"), "no such file: missing", id="no-tests"),
-        pytest.param(("test",), "no such file", id="no-tests-folder"),
+        pytest.param(("test",), "there are no policy tests", id="no-tests-folder"),
         pytest.param(("explain", "GET", "foo", "-w", "acme"), "'foo' is not a url", id="no-url"),
         pytest.param(("explain", "G T", f"{URL}/", "-w", "acme"), "'G T' is not a method", id="no-method"),
         pytest.param(("explain", "GET", f"{URL}/", "-w", "acm"), "there is no workspace 'acm'", id="no-workspace"),

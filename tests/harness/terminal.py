@@ -1,4 +1,4 @@
-"""A command of the operator's on a terminal of 80 columns."""
+"""A command of the operator's on a terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.operators import Operator
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_terminal(operator: Operator, *arguments: str, **variables: str) -> str:
+def on_terminal(operator: Operator, *arguments: str, columns: int = 80, **variables: str) -> str:
     """Run ``outloop ARGUMENTS`` and return what was drawn on stdout, styles and all. A variable that is "" is taken away."""
     screen, terminal = os.openpty()
-    termios.tcsetwinsize(terminal, (24, 80))
+    termios.tcsetwinsize(terminal, (24, columns))
     environ = {name: value for name, value in {**operator.variables, "TERM": "xterm", **variables}.items() if value}
     command = [sys.executable, "-m", "outloop", *arguments]
     process = subprocess.Popen(command, env=environ, stdin=terminal, stdout=terminal, stderr=subprocess.DEVNULL)

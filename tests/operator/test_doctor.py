@@ -17,6 +17,7 @@ from harness.policies import CATALOGUE
 from harness.rows import decision, event, outcome
 from outloop.core.errors import KeyLocked, NoError, UsageError
 from outloop.core.ledger import Row, timestamp
+from outloop.core.model import RequestLimit
 from outloop.core.secret import Secret
 from outloop.operator.call import Listener
 from outloop.operator.doctor import (
@@ -97,6 +98,7 @@ def look(home: Home, state: StateStore) -> Callable[..., Premises]:
             proxies=(),
             listener=Listener("127.0.0.1", 8080),
             open_keychain=lambda: keychain_of(home, state),
+            limit_wait_s=state.wait_s,
         )
         return replace(premises, **changes)  # type: ignore[arg-type]
 
@@ -351,6 +353,22 @@ def test_a_silence_that_a_service_asked_for_stops_the_proof_until_it_ends(look: 
     assert only(limits.check(look())).text == "calendly of acme asked for silence until 00:01:30 UTC (90 s)"
     assert only(limits.check(look(now=NOW + timedelta(seconds=90)))).result is Result.OK
     assert only(limits.check(look(workspace="globex"))).result is Result.OK
+
+
+def test_a_limit_of_the_policys_own_that_is_used_up_stops_the_proof_until_it_frees(
+    look: Look, home: Home, state: StateStore
+) -> None:
+    write_policy(home, "acme", f"{POLICY.rstrip()}\n    limits: {{requests: 2/min}}\n")
+    limit, now = RequestLimit(2, 60), NOW.timestamp()
+    assert state.take("acme", "calendly", limit, now) is None
+    assert only(limits.check(look())).result is Result.OK
+    assert state.take("acme", "calendly", limit, now + 10) is None
+
+    found = only(limits.check(look(now=NOW + timedelta(seconds=20))))
+
+    assert (found.result, found.text) == (Result.FAILURE, "calendly of acme: the policy's limit is used up for another 40 s")
+    assert only(limits.check(look(now=NOW + timedelta(seconds=61)))).result is Result.OK
+    assert state.take("acme", "calendly", limit, now + 61) is None, "looking counts nothing"
 
 
 def test_agents_that_distrust_the_authority_are_named_with_the_host(look: Look, write: Write) -> None:

@@ -200,7 +200,7 @@ def test_todays_requests_are_counted_by_decision_and_reason_and_no_others(house:
 def test_a_proxy_that_does_not_answer_is_said_so(house: House) -> None:
     house.state.register_proxy(os.getpid(), "127.0.0.1", 1, "2026-01-01T00:00:00Z")
     (row,) = house.look().sections["listeners"]
-    assert (row["listener"], row["answers"], row["pid"]) == ("127.0.0.1:1", "no", os.getpid())
+    assert (row["listener"], row["answers"], row["workers"], row["pids"]) == ("127.0.0.1:1", "no", 1, [os.getpid()])
 
 
 def test_a_policy_that_a_running_proxy_has_an_earlier_version_of_is_said_so(house: House) -> None:

@@ -66,6 +66,7 @@ def doctor(context: Context, workspace: str | None, port: int | None, is_attack:
         proxies=proxies,
         listener=find_listener(proxies, port),
         open_keychain=lambda: Keychain.open(home, state, context.environ, may_choose=False),
+        limit_wait_s=state.wait_s,
     )
     with console(stderr=True).status("examining"):
         findings = examine(premises)

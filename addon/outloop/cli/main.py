@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -113,8 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = outloop.main(args=None if argv is None else list(argv), prog_name="outloop", standalone_mode=False)
-        sys.stdout.flush()
+        with _interrupts():
+            code = outloop.main(args=None if argv is None else list(argv), prog_name="outloop", standalone_mode=False)
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.message)
@@ -133,6 +137,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return READER_GONE
     except OSError as error:
         return _complain(_system_message(error), None, WRONG_USAGE)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Have Ctrl-C end the block as ever, but without what half-made objects then complain of: a traceback of nobody's making."""
+
+    def interrupt(*_: object) -> None:
+        sys.unraisablehook = lambda _: None
+        raise KeyboardInterrupt
+
+    is_pythons_own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_pythons_own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _replace_closed_streams() -> None:

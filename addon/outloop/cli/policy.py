@@ -11,7 +11,7 @@ import click
 
 from outloop.cli.candidates import audit_ids
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import json_flag, record, rows, workspace_option
+from outloop.cli.render import json_flag, prose, record, rows, workspace_option
 from outloop.core.errors import NoError, Problem, UsageError
 from outloop.core.ledger import inert
 
@@ -80,7 +80,12 @@ def test(context: Context, paths: tuple[Path, ...], as_json: bool) -> None:
     from outloop.operator.policy_tests import read_policy_tests, run_policy_test
 
     workspaces = context.policies().workspaces
-    files = policy_files(paths or (context.home.policies / "tests",))
+    usual = context.home.policies / "tests"
+    if not paths and not usual.exists():
+        raise UsageError(
+            f"there are no policy tests: {usual} does not exist", "make it, or name a file; `policies/README.md` shows one"
+        )
+    files = policy_files(paths or (usual,))
     tests = [each for path in files for each in read_policy_tests(path, workspaces)]
     outcomes = [run_policy_test(each, workspaces[each.workspace]) for each in tests]
     records: list[dict[str, object]] = [
@@ -204,13 +209,15 @@ def _print_explanation(found: Explanation, as_json: bool) -> None:
     record({name: value for name, value in fields.items() if value}, as_json)
     for change in found.changes:
         title = "What stands against it" if change.person_set else "Smallest change that would allow it"
-        click.echo(f"\n{title}: {inert(change.do)}\n")
+        click.echo()
+        prose(f"{title}: {change.do}")
+        click.echo()
         for line in change.yaml.splitlines():
             click.echo(f"      {inert(line)}")
     if found.advice:
         click.echo()
     for line in found.advice:
-        click.echo(f"- {inert(line)}")
+        prose(f"- {line}")
 
 
 def _answer(decision: str, reason: str | None) -> str:

@@ -10,7 +10,7 @@ import click
 from outloop.cli.access import access_for_one_call
 from outloop.cli.candidates import services
 from outloop.cli.context import Context, pass_context
-from outloop.cli.render import json_flag, port_option, record, workspace_option
+from outloop.cli.render import console, json_flag, port_option, record, workspace_option
 from outloop.core.errors import NoError, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def proof(
     probe = _probe(used, workspace, is_next)
     values = dict(_name_and_value(blank) for blank in blanks)
     certificate = ensure_authority(context.home, datetime.now(UTC)).certificate
-    with access_for_one_call(context, workspace, port, "proof") as granted:
+    shown = console(stderr=True).status(f"{probe.method} {probe.target.partition('?')[0]}")
+    with shown, access_for_one_call(context, workspace, port, "proof") as granted:
         caller = Caller(granted.listener, certificate, workspace, granted.token)
         call: Call = caller
         if is_next:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_STYLES = {
+    **dict.fromkeys(("verified", "on", "allow", "approved", "granted"), "green"),
+    **dict.fromkeys(("not claimed", "off", "pending"), "yellow"),
+}
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 
 
@@ -51,7 +56,8 @@ def rows(
 ) -> None:
     """Print *records* as a table of *columns*; as JSON: an array of objects with the same names.
 
-    A terminal gets a table that folds to its width; a pipe gets one unfolded line a record under a header.
+    A terminal gets a table that fits it, without columns that say nothing and with times in short; a pipe gets one unfolded line
+    a record under a header.
     With no records people read *empty* on stderr.
     """
     if as_json:
@@ -76,6 +82,14 @@ def record(fields: Mapping[str, object], as_json: bool) -> None:
         _print_grid(cells)
     else:
         _print_plain(cells)
+
+
+def prose(text: str) -> None:
+    """Print a sentence: folded between words on a terminal, else as it is."""
+    if sys.stdout.isatty():
+        console().print(inert(text))
+    else:
+        click.echo(inert(text))
 
 
 def json_flag(function: Function) -> Function:
@@ -128,6 +142,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value) or "-"
     return inert(str(value))
@@ -145,16 +161,15 @@ def _print_plain(lines: Sequence[Sequence[str]]) -> None:
 
 
 def _print_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from outloop.cli.table import drawn, short_time
 
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
-    console().print(table)
+    today = datetime.now(UTC).date().isoformat()
+    told = [index for index in range(len(columns)) if any(line[index].strip("-•") for line in cells)]
+    shown = [[short_time(line[index], today) for index in told] for line in cells]
+    screen = console()
+    if title:
+        screen.print(title, style="bold")
+    screen.print(drawn([columns[index] for index in told], shown, screen.width, _STYLES))
 
 
 def _print_grid(cells: Sequence[Sequence[str]]) -> None:

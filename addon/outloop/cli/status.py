@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from outloop.cli.context import Context, no_workspace, pass_context
-from outloop.cli.render import console, json_flag, record, rows, workspace_option
-from outloop.core.ledger import inert
+from outloop.cli.render import console, json_flag, prose, record, rows, workspace_option
 
 _TITLES = {
     "claims": ("Claims", "none: no workspace uses a service"),
@@ -28,7 +27,7 @@ _SHORT_ID = 8
 @json_flag
 @pass_context
 def status(context: Context, workspace: str | None, as_json: bool) -> None:
-    """Show what is proved and what is not, then listeners, policies, keys, decoys, pending approvals and today's requests.
+    """Show what is proved and what is not, then listeners, policies, keys, decoys, approvals and today's requests. UTC.
 
     \b
     Example:
@@ -62,7 +61,7 @@ def status(context: Context, workspace: str | None, as_json: bool) -> None:
         }
         record({"summary": found.summary, **complete}, as_json)
         return
-    click.echo(inert(found.summary))
+    prose(found.summary)
     for name, section in found.sections.items():
         title, empty = _TITLES[name]
         click.echo(f"\n{title}")
@@ -79,7 +78,5 @@ def _show(columns: Sequence[str], section: Sequence[Mapping[str, object]]) -> No
 
 
 def _short(column: str, value: object) -> object:
-    """Times to the second and ids by the end that names them, so that a row fits a terminal; `--json` has them whole."""
-    if column in ("at", "since", "last_used", "asked_at") and isinstance(value, str):
-        return value[:19].replace("T", " ")
+    """Ids by the end that names them, so that a row fits a terminal; `--json` has them whole."""
     return value[-_SHORT_ID:] if column in ("audit_id", "id") and isinstance(value, str) else value

@@ -29,10 +29,12 @@ def up(context: Context, port: int, workers: int, upstream_ca: str | None) -> in
     Example:
       outloop up --port 8080 --workers 2
     """
-    from outloop.proxy import launcher, supervisor
-
     if upstream_ca is not None:
         os.environ["OUTLOOP_UPSTREAM_CA"] = upstream_ca  # where the addon reads it, under mitmdump as well
     if workers > 1:
+        from outloop.proxy import supervisor
+
         return supervisor.run(context.home, port, workers)
+    from outloop.proxy import launcher
+
     return launcher.run(context.home, port)

@@ -12,10 +12,11 @@ proxy that adds the credential on the way.
 
 1. Your environment already names the proxy (HTTPS_PROXY) and the certificates
    to trust. Leave both as they are.
-2. Make this one call, with no Authorization header, token or cookie of your own:
+2. Make this one call, with no Authorization header, token or cookie of your
+   own:
      curl -sS -i {method}{url}
-3. Put the value of the response header {header} in place of AUDIT-ID, and
-   print what this answers, unchanged:
+3. Put the value of the response header {header} in place of
+   AUDIT-ID, and print what this answers, unchanged:
      curl -sS https://{internal}/proof/AUDIT-ID
 
 You have no token and need none: do not look for one in files, variables or a

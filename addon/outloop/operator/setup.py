@@ -49,7 +49,7 @@ def service_block(entry: CatalogueEntry) -> str:
         lines += ["    params:", *(f"      {param}: VALUE" for param in entry.params)]
     lines += [
         "    rules:",
-        "      # Order never matters: deny beats ask beats allow, and what no rule names is denied.",
+        "      # Order never matters: deny beats ask beats allow, and all else is denied.",
         *(f"      - allow: {_scalar(read)}" for read in reads),
     ]
     if entry.next_proof:

@@ -23,13 +23,16 @@ Row = Mapping[str, object]
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "claims": COLUMNS,
-    "listeners": ("listener", "answers", "pid", "since"),
+    "listeners": ("listener", "answers", "workers", "pids", "since"),
     "policies": ("workspace", "services", "rules", "loaded", "problem"),
     "keys": ("workspace", "key", "service", "runtime_access", "last_used", "last_status"),
     "decoys": ("workspace", "decoy", "watched", "uses_today", "last_used", "last_by"),
     "approvals": ("id", "workspace", "agent", "request", "asked_at"),
     "today": ("decision", "reason", "requests"),
 }
+
+
+_ANSWERS = {Presence.OUTLOOP: "yes", Presence.NOTHING: "no", Presence.ANOTHER: "another program does"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def status(
     loaded = overview.loaded_policies() if overview and proxies else {}
     sections: dict[str, Sequence[Row]] = {
         "claims": claimed,
-        "listeners": [_listener(proxy) for proxy in proxies],
+        "listeners": _listeners(proxies),
         "policies": [*(_policy(file, loaded, bool(proxies)) for file in chosen.files), *_catalogue_problems(policies)],
         "keys": _keys(keys, key_uses),
         "decoys": _decoys(decoys, overview, midnight_ms, is_running=bool(proxies)),
@@ -74,10 +77,21 @@ def status(
     return Status(summary(claimed), sections)
 
 
-def _listener(proxy: ProxyRecord) -> Row:
-    presence = ask(find_listener((proxy,), None)).presence
-    answers = {Presence.OUTLOOP: "yes", Presence.NOTHING: "no", Presence.ANOTHER: "another program does"}[presence]
-    return {"listener": f"{proxy.host}:{proxy.port}", "answers": answers, "pid": proxy.pid, "since": proxy.started_at}
+def _listeners(proxies: Sequence[ProxyRecord]) -> list[Row]:
+    """A row for each address: the workers behind one share it, and any of them may be the one that answers."""
+    behind: dict[tuple[str, int], list[ProxyRecord]] = {}
+    for proxy in proxies:
+        behind.setdefault((proxy.host, proxy.port), []).append(proxy)
+    return [
+        {
+            "listener": f"{host}:{port}",
+            "answers": _ANSWERS[ask(find_listener(workers, None)).presence],
+            "workers": len(workers),
+            "pids": sorted(worker.pid for worker in workers),
+            "since": min(worker.started_at for worker in workers),
+        }
+        for (host, port), workers in behind.items()
+    ]
 
 
 def _policy(file: PolicyFile, loaded: Mapping[str, str], is_running: bool) -> Row:

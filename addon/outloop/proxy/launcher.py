@@ -6,8 +6,10 @@ No script is loaded, so that there is nothing to watch, reload or drop; and no c
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,13 +19,11 @@ from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyser
 from mitmproxy.master import Master
 from mitmproxy.proxy import mode_servers
 
-from outloop.core.errors import UsageError
 from outloop.proxy.addon import Outloop
+from outloop.proxy.listening import BACKLOG, HOST, announce, bound
 from outloop.proxy.patching import wrap
 from outloop.store.authority import ensure_authority
 from outloop.store.home import Home
-
-HOST = "127.0.0.1"
 
 
 def run(home: Home, port: int) -> int:
@@ -36,25 +36,13 @@ def run(home: Home, port: int) -> int:
     return 0
 
 
-def bound(port: int) -> socket.socket:
-    """Return a socket that listens on loopback at *port*. Raises UsageError when that cannot be had."""
-    try:
-        return socket.create_server((HOST, port), backlog=1024)
-    except OSError as error:
-        raise UsageError(f"port {port} cannot be used: {error.strerror}", "choose another with --port") from None
-
-
-def announce(port: int, workers: int = 1) -> None:
-    """Say on standard output that the proxy is ready."""
-    crew = f" with {workers} workers" if workers > 1 else ""
-    print(f"outloop: listening on http://{HOST}:{port}{crew} (stop with Ctrl-C)", flush=True)
-
-
 async def serve(home: Home, listening: socket.socket, ready: Callable[[], None], until: int | None = None) -> None:
     """Answer on *listening* until SIGINT or SIGTERM, or until the file descriptor *until* comes to its end.
 
     *ready* is called once agents are answered.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a file or a pipe, too, things are told as they happen
     # mitmproxy makes an authority of its own where it finds none.
     ensure_authority(home, datetime.now(UTC))
     wrap(mode_servers.AsyncioServerInstance, "listen", _on(listening))
@@ -90,7 +78,7 @@ def _on(listening: socket.socket) -> Callable[[Any], Any]:
 
     def around(_: Any) -> Any:
         async def listen(self: Any, host: str, port: int) -> list[asyncio.Server]:
-            return [await asyncio.start_server(self.handle_stream, sock=listening)]
+            return [await asyncio.start_server(self.handle_stream, sock=listening, backlog=BACKLOG)]
 
         return listen
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
+from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from outloop.core.approvals import Approval
 
 TITLE = "Outloop: approval needed"
 DECOY_TITLE = "Outloop: a decoy was used"
 TIMEOUT_S = 10.0
+MOST_AT_ONCE = 4
 
 # AppleScript takes the texts as arguments: nothing in them is script.
 _OSASCRIPT = ("-e", "on run argv", "-e", "display notification (item 1 of argv) with title (item 2 of argv)", "-e", "end run")
@@ -29,6 +31,7 @@ class Notifier:
 
     command: tuple[str, ...]
     environ: Mapping[str, str]
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE), compare=False)
 
     @classmethod
     def find(cls, environ: Mapping[str, str], which: Callable[..., str | None] = shutil.which) -> Notifier:
@@ -61,20 +64,22 @@ class Notifier:
 
     async def _show(self, arguments: list[str]) -> None:
         if self.command:
-            await asyncio.to_thread(_run, arguments, dict(self.environ))
+            async with self.slots:
+                await _run(arguments, dict(self.environ))
 
 
-def _run(arguments: list[str], environ: dict[str, str]) -> None:
+async def _run(arguments: list[str], environ: dict[str, str]) -> None:
+    # No thread waits for it: requests need those, and a desktop that hangs is no reason for them to.
     try:
-        subprocess.run(
-            arguments,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            timeout=TIMEOUT_S,
-            check=False,
+        process = await asyncio.create_subprocess_exec(
+            *arguments, env=environ, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

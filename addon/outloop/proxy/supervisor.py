@@ -7,19 +7,19 @@ chain in the record and its own values in memory, so that a keychain which asks 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 
-from outloop.core.errors import AuditError
-from outloop.proxy.launcher import announce, bound
+from outloop.core.errors import AuditError, OutloopError
+from outloop.proxy.chorus import Chorus
+from outloop.proxy.crew import Worker, how_it_ended, relay
+from outloop.proxy.listening import announce, bound
 from outloop.store.audit import AuditWriter
 from outloop.store.home import Home
 
-PATIENCE_S = 10.0  # for a worker that was told to end
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a worker is started again, by how often in a row it died
 STEADY_S = 60.0  # one that lived so long begins anew with the shortest
 
@@ -27,7 +27,7 @@ STEADY_S = 60.0  # one that lived so long begins anew with the shortest
 def run(home: Home, port: int, workers: int) -> int:
     """Run *workers* proxies on loopback at *port* until SIGINT or SIGTERM, and return the exit code.
 
-    That of a worker which cannot start at all; it has said why. Raises UsageError when *port* cannot be had.
+    That of a worker which cannot start where no other answers; it has said why. Raises UsageError when *port* cannot be had.
     """
     with bound(port) as listening:
         return asyncio.run(Supervisor(home, listening, workers).run())
@@ -40,85 +40,95 @@ class Supervisor:
         self._home = home
         self._listening = listening
         self._workers = workers
-        self._running: set[Process] = set()
+        self._running: set[Worker] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._chorus = Chorus()
         self._stopping = asyncio.Event()
+        self._exit_code = 0
+        self._writer: AuditWriter | None = None
 
     async def run(self) -> int:
         """Return the exit code, once all have ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._signal, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+        work = loop.create_task(self._work(), name="outloop workers")
+        told = loop.create_task(self._stopping.wait(), name="outloop stop")
         try:
-            # The first alone: what keeps it from starting would be said by each of the others too.
-            first = await self._start()
-            if not await _is_ready(first):
-                return 0 if self._stopping.is_set() else await first.wait() or 1
-            others = [await self._start() for _ in range(1, self._workers)]
-            for other in others:
-                await _is_ready(other)
-            announce(self._listening.getsockname()[1], self._workers)
-            keepers = [loop.create_task(self._keep(worker)) for worker in (first, *others)]
-            await self._stopping.wait()
-            for keeper in keepers:
-                keeper.cancel()
-            return 0
+            await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+            return self._exit_code
         finally:
-            await self._end()
+            work.cancel()
+            told.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+            await asyncio.gather(*(worker.end() for worker in self._running))
+            await asyncio.gather(*self._relays)
+            if self._writer is not None:
+                with suppress(AuditError):
+                    await asyncio.to_thread(self._writer.close)
 
-    async def _keep(self, worker: Process) -> None:
-        """Start *worker* again whenever it dies."""
+    async def _work(self) -> None:
+        # The first alone: what keeps it from starting would be said by each of the others too.
+        first = await self._start(0)
+        if not await first.got_ready():
+            self._exit_code = await first.ended() or 1
+            return
+        others = await asyncio.gather(*(self._start(number) for number in range(1, self._workers)))
+        await asyncio.gather(*(other.got_ready() for other in others))
+        announce(self._listening.getsockname()[1], self._workers)
+        async with asyncio.TaskGroup() as group:
+            for worker in (first, *others):
+                group.create_task(self._keep(worker), name=f"outloop worker {worker.number}")
+
+    async def _keep(self, worker: Worker) -> None:
+        """Start *worker* again whenever it dies, as long as there is one that answers."""
         deaths = 0
         while True:
-            since = time.monotonic()
-            code = await worker.wait()
+            code = await worker.ended()
             self._running.discard(worker)
-            deaths = 0 if time.monotonic() - since > STEADY_S else deaths
+            if not worker.is_ready and not any(other.is_ready for other in self._running):
+                self._exit_code = abs(code) or 1
+                self._stopping.set()
+                return
+            deaths = 0 if time.monotonic() - worker.since_s > STEADY_S else deaths
             pause_s = PAUSES_S[min(deaths, len(PAUSES_S) - 1)]
             deaths += 1
-            await asyncio.to_thread(
-                self._record, f"process {worker.pid} ended with exit code {code}; the next starts in {pause_s:g} s"
-            )
+            what = f"process {worker.pid} {how_it_ended(code)}; the next starts in {pause_s:g} s"
+            _say(f"outloop: a worker died: {what}")
+            await asyncio.to_thread(self._record, what)
             await asyncio.sleep(pause_s)
-            worker = await self._start()
+            worker = await self._start(worker.number)
+            await worker.got_ready()
 
-    async def _start(self) -> Process:
-        descriptor = self._listening.fileno()
-        # In a session of its own: Ctrl-C on a terminal is for the supervisor, which tells the workers.
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "outloop.proxy.worker", str(descriptor),
-            stdin=PIPE, stdout=PIPE, pass_fds=(descriptor,), start_new_session=True,
-        )  # fmt: skip
+    async def _start(self, number: int) -> Worker:
+        worker = await Worker.start(number, self._listening)
         self._running.add(worker)
+        relaying = asyncio.get_running_loop().create_task(relay(worker, self._hand_on), name=f"outloop relay {number}")
+        self._relays.add(relaying)
+        relaying.add_done_callback(self._relays.discard)
         return worker
 
+    def _hand_on(self, number: int, line: str) -> None:
+        if self._chorus.is_news(number, line, time.monotonic()):
+            _say(line)
+
     def _record(self, what: str) -> None:
-        print(f"outloop: a worker died: {what}", file=sys.stderr, flush=True)
-        writer = AuditWriter(self._home.audit_db, time.time)
         try:
-            writer.append_now(writer.event("worker_died", detail=what))
-        except AuditError as error:
-            print(f"outloop: {error.message}", file=sys.stderr, flush=True)
-        finally:
-            with contextlib.suppress(AuditError):
-                writer.close()
+            if self._writer is None:
+                self._writer = AuditWriter(self._home.audit_db, time.time)
+            self._writer.append_now(self._writer.event("worker_died", detail=what))
+        except OutloopError as error:  # the workers refuse by themselves where no row can be written
+            _say(f"outloop: {error.message}")
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _pass_on(self, number: signal.Signals) -> None:
         for worker in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                worker.send_signal(number)
-
-    async def _end(self) -> None:
-        self._signal(signal.SIGTERM)
-        for worker in list(self._running):
-            try:
-                await asyncio.wait_for(worker.wait(), PATIENCE_S)
-            except TimeoutError:
-                worker.kill()
-                await worker.wait()
+            worker.tell(number)
 
 
-async def _is_ready(worker: Process) -> bool:
-    """Tell whether *worker* came so far as to answer."""
-    assert worker.stdout is not None
-    return bool(await worker.stdout.readline())
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody listens any more, which is no reason to stop answering
+        print(line, file=sys.stderr, flush=True)

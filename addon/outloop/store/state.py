@@ -228,12 +228,25 @@ class StateStore:
                     who,
                 ).fetchone()
                 if frees is not None:
-                    wait_s: int = min(limit.period_s, math.ceil(frees[0] + limit.period_s - now))
-                    return max(1, wait_s)
+                    return _wait_s(frees[0], limit, now)
                 connection.execute("INSERT INTO takes VALUES (:workspace, :service, :now)", who)
                 return None
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
+
+    def wait_s(self, workspace: str, service: str, limit: RequestLimit, now: float) -> int | None:
+        """Return what `take` would, without counting anything."""
+        who = {"workspace": workspace, "service": service, "gone": now - limit.period_s, "skip": limit.count - 1}
+        try:
+            with self._reader as connection:
+                frees = connection.execute(
+                    "SELECT at FROM takes WHERE workspace = :workspace AND service = :service AND at > :gone"
+                    " ORDER BY at DESC LIMIT 1 OFFSET :skip",
+                    who,
+                ).fetchone()
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        return None if frees is None else _wait_s(frees[0], limit, now)
 
     def cool_down(self, workspace: str, service: str, until: float) -> None:
         """Record that the upstream asked for silence *until* then (seconds since the epoch). The latest answer counts."""
@@ -316,6 +329,10 @@ def process_is_alive(pid: int) -> bool:
     except (OSError, OverflowError):  # another user's process is not the proxy that was registered here
         return False
     return True
+
+
+def _wait_s(frees_at: float, limit: RequestLimit, now: float) -> int:
+    return max(1, min(limit.period_s, math.ceil(frees_at + limit.period_s - now)))
 
 
 def _revision(connection: sqlite3.Connection) -> int:

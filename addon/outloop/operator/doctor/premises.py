@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from outloop.core.model import Service, Workspace
+from outloop.core.model import RequestLimit, Service, Workspace
 from outloop.operator.attestation import Witnesses, witnesses
 from outloop.operator.call import Listener
 from outloop.operator.policy_files import PolicyFiles
@@ -24,7 +24,7 @@ PROBE_LIMIT_S = 5.0
 class Premises:
     """Read once, before the checks run beside each other. `environ` is the shell's; `policies` are those of `workspace`.
 
-    `now` is aware; `open_keychain` raises KeychainError or UsageError.
+    `now` is aware; `open_keychain` raises KeychainError or UsageError; `limit_wait_s` is `StateStore.wait_s`.
     """
 
     home: Home
@@ -36,6 +36,7 @@ class Premises:
     proxies: tuple[ProxyRecord, ...]
     listener: Listener
     open_keychain: Callable[[], Keychain]
+    limit_wait_s: Callable[[str, str, RequestLimit, float], int | None]
 
     @property
     def has_record(self) -> bool:
@@ -80,3 +81,7 @@ class Premises:
     def key(self, workspace: Workspace, service: Service) -> KeyRecord | None:
         """Return the record of the key that *service* uses."""
         return self.state.keys.get((workspace.name, service.key))
+
+    def wait_s(self, workspace: Workspace, service: Service) -> int | None:
+        """Return how long the policy's own limit keeps *service* waiting; None where it does not."""
+        return self.limit_wait_s(workspace.name, service.name, service.limit, self.now.timestamp()) if service.limit else None
