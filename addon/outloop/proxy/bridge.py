@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from outloop.proxy import hardening
 from outloop.proxy.approvals import Approvals
+from outloop.proxy.breaches import Breaches
 from outloop.proxy.internal import InternalPages
 from outloop.proxy.notification import Notifier
 from outloop.proxy.recording import Recorder
@@ -31,7 +32,7 @@ class Bridge:
     pages: InternalPages = field(init=False)
 
     def __post_init__(self) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(Breaches(self.runtime.event))
         self.recorder = Recorder(self.runtime.audit)
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
         self.approvals = Approvals(self.runtime, Notifier.find(os.environ))

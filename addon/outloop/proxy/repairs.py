@@ -11,6 +11,7 @@ from typing import Any
 
 import wsproto.events
 from mitmproxy.net.http import http1
+from mitmproxy.proxy import server
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _base, _http1, _http2
 from mitmproxy.proxy.layers.http._events import RequestProtocolError
@@ -36,6 +37,9 @@ def install() -> None:
     wrap(HttpStream, "state_stream_response_body", lambda original: bodies.without_empty(bodies.own_stream(original)))
     wrap(HttpStream, "handle_protocol_error", pages.own_error_page)
     wrap(_http2.Http2Server, "_handle_event", http2.told_to_stop)
+    wrap(_http2.Http2Server, "handle_h2_event", http2.within_measure)
+    wrap(_http2.Http2Connection, "protocol_error", http2.broken_rules)
+    wrap(server.ConnectionHandler, "drain_writers", http2.unread_bound)
     for module in (_base, _http1, _http2):
         wrap(module, "format_error", lambda _: pages.plain_error)
     wrap(_http1, "make_error_response", lambda _: pages.plain_error_response)

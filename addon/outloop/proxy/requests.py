@@ -62,10 +62,12 @@ class Requests:
             raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
         else:
             exchange.phase = Phase.AWAITING_BODY
+            exchange.body_since_s = time.monotonic()
 
     async def consider_body(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Decide *flow*, whose body has come in whole or went over the limit."""
         request, service = _known(exchange)
+        exchange.body_since_s = None
         if exchange.body_overflow:
             raise Refused(Reason.BODY_TOO_LARGE, f"a rule must read this body, and reads at most {service.body_limit} bytes")
         body = flow.request.raw_content or b""

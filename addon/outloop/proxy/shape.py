@@ -13,6 +13,7 @@ from typing import Any
 from mitmproxy import addonmanager, version
 from mitmproxy.addons import script
 from mitmproxy.net.http import http1
+from mitmproxy.proxy import server
 from mitmproxy.proxy.layers.http import HttpStream, _base, _http1, _http2
 
 from outloop.core.errors import HardeningError
@@ -34,6 +35,9 @@ _WRAPPED: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("Http1Server.read_headers", _http1.Http1Server.read_headers, ("self", "event")),
     ("Http2Client._handle_event2", _http2.Http2Client._handle_event2, ("self", "event")),
     ("Http2Server._handle_event", _http2.Http2Server._handle_event, ("self", "event")),
+    ("Http2Server.handle_h2_event", _http2.Http2Server.handle_h2_event, ("self", "event")),
+    ("Http2Connection.protocol_error", _http2.Http2Connection.protocol_error, ("self", "message", "error_code")),
+    ("ConnectionHandler.drain_writers", server.ConnectionHandler.drain_writers, ("self",)),
     ("http1.read_request_head", http1.read_request_head, ("lines",)),
     ("_http1.make_body_reader", _http1.make_body_reader, ("expected_size",)),
     ("_http1.make_error_response", _http1.make_error_response, ("status_code", "message")),
