@@ -6,6 +6,7 @@ The floods by name: CVE-2023-44487 (rapid reset), CVE-2024-27316 (CONTINUATION),
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,12 +64,10 @@ def resident_bytes(stage: Stage) -> int:
 def flood(stage: Stage, *pieces: bytes, times: int) -> bytes:
     """Send *pieces* over one HTTP/2 connection, *times* times or until the proxy has had enough; return what it said."""
     with tunnel(stage.proxy, f"{HOST}:443", protocols=["h2"]) as agent:
-        try:
+        with contextlib.suppress(OSError):
             agent.send(GREETING)
             for _ in range(times):
                 agent.send(b"".join(pieces))
-        except OSError:
-            pass  # it had
         return agent.everything()
 
 
@@ -90,7 +89,7 @@ def test_what_breaks_the_rules_leaves_an_event_where_it_leaves_no_row(stage: Sta
     attacker.listen(case.talk, ("127.0.0.1", stage.proxy.port), stage.operator.certificate)
 
     end = time.monotonic() + PATIENCE_S
-    while len(stage.operator.rows()) == rows and len(found := events(stage)) == before:
+    while len(found := events(stage)) == before and len(stage.operator.rows()) == rows:
         assert time.monotonic() < end, "neither a row nor an event"
         time.sleep(0.02)
     for event in found[before:]:
@@ -115,7 +114,7 @@ def test_a_flood_of_what_asks_for_nothing_is_cut(stage: Stage, pieces: list[byte
     heard = flood(stage, *pieces, times=200)
 
     assert says_goodbye(heard, 11)  # ENHANCE_YOUR_CALM
-    assert said in str(events(stage)[before:][0]["detail"])
+    assert said in str(stage.wait_for_event("protocol_error", count=before + 1)[-1]["detail"])
     assert resident_bytes(stage) - memory < 64 * MEBIBYTE
     assert stage.curl("/after", "--http2").status == 200
 
@@ -124,12 +123,10 @@ def test_empty_frames_without_end_are_cut(stage: Stage) -> None:
     before = len(events(stage))
     opened = frames.open_headers(*frames.head(method="POST", path="/upload/x"))
     with tunnel(stage.proxy, f"{HOST}:443", protocols=["h2"]) as agent:
-        try:
+        with contextlib.suppress(OSError):
             agent.send(GREETING + opened)
             for _ in range(200):
                 agent.send(DataFrame(1, b"").serialize() * 1000)
-        except OSError:
-            pass
         agent.everything()
 
     assert "frames that ask for nothing" in str(stage.wait_for_event("protocol_error", count=before + 1)[-1]["detail"])
@@ -147,12 +144,10 @@ def test_rapid_resets_are_cut_and_lose_no_row(stage: Stage, path: str) -> None:
                 frames.headers(*frames.head(path=path), stream=stream) + RstStreamFrame(stream, 8).serialize()
                 for stream in range(1, 4001, 2)
             ]
-            try:
+            with contextlib.suppress(OSError):
                 agent.send(GREETING)
                 for request in requests:
                     agent.send(request)
-            except OSError:
-                pass
             heard = agent.everything()
         gate.open()
         assert bystander.answer(held).body == b"both"
@@ -170,19 +165,41 @@ def test_rapid_resets_are_cut_and_lose_no_row(stage: Stage, path: str) -> None:
     assert len(sent) <= len([row for row in written if row["decision"] == "allow"])
 
 
-def test_a_server_made_to_reset_closes_the_connection(stage: Stage) -> None:
+def test_resets_that_the_proxy_is_made_to_send_count_as_well(stage: Stage) -> None:
     before = len(events(stage))
-    overflow = WindowUpdateFrame(1, 2**31 - 1).serialize()
+    made = b"".join(
+        frames.open_headers(*frames.head(method="POST", path="/links"), stream=stream)
+        + WindowUpdateFrame(stream, 2**31 - 1).serialize()
+        for stream in range(1, 801, 2)
+    )
 
-    heard = flood(stage, frames.open_headers(*frames.head(method="POST", path="/upload/x")) + overflow, times=1)
+    heard = flood(stage, made, times=1)
 
-    assert b"mitmproxy" not in heard
-    assert len(stage.wait_for_event("protocol_error", count=before + 1)) == before + 1
+    assert says_goodbye(heard, 11)
+    assert "resets" in str(stage.wait_for_event("protocol_error", count=before + 1)[-1]["detail"])
+    assert stage.arrived == []
+
+
+def test_who_sends_on_after_the_end_has_no_socket_held_for_it(stage: Stage) -> None:
+    """mitmproxy forgot a connection that was to be closed while more of it waited to be read, with its socket open."""
+    folder = Path(f"/proc/{stage.proxy.process.pid}/fd")
+    before = len(list(folder.iterdir()))
+    agents = contextlib.ExitStack()
+    for _ in range(20):
+        agent = agents.enter_context(tunnel(stage.proxy, f"{HOST}:443", protocols=["h2"]))
+        with contextlib.suppress(OSError):
+            agent.send(GREETING + frames.frame(0x42, b"abc") * 30_000)
+        agent.everything()
+
+    end = time.monotonic() + PATIENCE_S
+    while len(list(folder.iterdir())) > before + 5:
+        assert time.monotonic() < end, [path.readlink() for path in folder.iterdir()]
+        time.sleep(0.05)
+    agents.close()
 
 
 def test_a_window_that_stays_shut_does_not_fill_the_memory(stage: Stage) -> None:
     total = 192
-    gate = Gate()
     pieces = [b"x" * MEBIBYTE] * total
     stage.upstream.on("GET /big", raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (total * MEBIBYTE), *pieces))
     memory = resident_bytes(stage)
@@ -196,7 +213,6 @@ def test_a_window_that_stays_shut_does_not_fill_the_memory(stage: Stage) -> None
         while heard < total * MEBIBYTE:
             heard += len(agent.connection.recv(MEBIBYTE))
             assert time.monotonic() < end
-    gate.open()
 
 
 def _until_silent(agent: RawAgent) -> int:
@@ -213,7 +229,7 @@ def _until_silent(agent: RawAgent) -> int:
 def test_a_block_that_unfolds_to_much_is_refused(stage: Stage) -> None:
     before, memory = len(events(stage)), resident_bytes(stage)
     # One long field, into the table; then a thousand one-byte references to it (HPACK bomb, CVE-2016-6581).
-    literal = b"\x40\x01x" + b"\x7f\xe1\x1e" + b"y" * 4000
+    literal = b"\x40\x01x" + b"\x7f\xa1\x1e" + b"y" * 4000
     bomb = frames.frame(1, frames.block(*ALLOWED) + literal + b"\xbe" * 10_000, flags=5, stream=1)
 
     heard = flood(stage, bomb, times=1)
@@ -225,18 +241,10 @@ def test_a_block_that_unfolds_to_much_is_refused(stage: Stage) -> None:
 
 def test_streams_without_end_are_refused_beyond_a_bound_and_others_go_on(stage: Stage) -> None:
     before = len(events(stage))
-    many = b"".join(frames.open_headers(*frames.head(method="POST", path="/links", ), stream=number)
+    many = b"".join(frames.open_headers(*frames.head(method="POST", path="/links"), stream=number)
                     for number in range(1, 301, 2))  # fmt: skip
 
     with http2(stage) as bystander:
         flood(stage, many, times=1)
         assert bystander.ask(head("GET", "/after", HOST)).status == 200
     assert len(stage.wait_for_event("protocol_error", count=before + 1)) == before + 1
-
-
-def test_bytes_that_are_not_http_leave_an_event(stage: Stage) -> None:
-    before = len(events(stage))
-    with tunnel(stage.proxy, f"{HOST}:443") as agent:
-        agent.send(bytes(range(128, 256)) * 4)
-        agent.connection.settimeout(1)
-    assert len(events(stage)) >= before

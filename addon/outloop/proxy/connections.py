@@ -93,6 +93,9 @@ class Connections:
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)
             await bridge.recorder.allowed(exchange, None)
+            if exchange.has_left:  # while the row was written: nothing is opened any more
+                bridge.recorder.outcome(exchange, None, error="the agent left")
+                return
             opened.exchange = exchange
         # mitmproxy dials, names and pools by this: from here on there is one spelling.
         flow.request.data.host = host
@@ -150,12 +153,11 @@ class Connections:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             for client_id in traffic.patience.overdue(time.monotonic()):
-                traffic.patience.touch(client_id, time.monotonic())
+                traffic.patience.left(client_id)
                 await _close(client_id)
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
         """Close raw bytes outside a tunnel; a tunnel has no flow."""
-        self.bridge().traffic.breach(flow.client_conn.id, "bytes that are not HTTP")
         flow.kill()
 
     def udp_start(self, flow: udp.UDPFlow) -> None:

@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _base, _http1, _http2
 from mitmproxy.proxy.layers.http._events import RequestProtocolError
 
-from outloop.proxy import bodies, desk, heads, http2, pages, tunnel
+from outloop.proxy import bodies, desk, heads, http2, pages, transports, tunnel
 from outloop.proxy.patching import Handler, Steps, wrap
 
 
@@ -39,6 +39,8 @@ def install() -> None:
     wrap(_http2.Http2Server, "_handle_event", http2.told_to_stop)
     wrap(_http2.Http2Server, "handle_h2_event", http2.within_measure)
     wrap(_http2.Http2Connection, "protocol_error", http2.broken_rules)
+    wrap(server.ConnectionHandler, "handle_client", transports.closed_at_the_end)
+    wrap(server.ConnectionHandler, "handle_connection", transports.closed_when_cancelled)
     wrap(server.ConnectionHandler, "drain_writers", http2.unread_bound)
     for module in (_base, _http1, _http2):
         wrap(module, "format_error", lambda _: pages.plain_error)

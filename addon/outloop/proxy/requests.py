@@ -127,7 +127,7 @@ class Requests:
             if approval is not None:
                 await self._approvals.use(exchange, approval)
             await self._recorder.allowed(exchange, opened)
-            if approval is not None and exchange.has_left:
+            if exchange.has_left:  # while the row was written: nobody else notes what became of it
                 raise AgentLeft
             _release(exchange, edits)
         finally:

@@ -37,6 +37,8 @@ _WRAPPED: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("Http2Server._handle_event", _http2.Http2Server._handle_event, ("self", "event")),
     ("Http2Server.handle_h2_event", _http2.Http2Server.handle_h2_event, ("self", "event")),
     ("Http2Connection.protocol_error", _http2.Http2Connection.protocol_error, ("self", "message", "error_code")),
+    ("ConnectionHandler.handle_client", server.ConnectionHandler.handle_client, ("self",)),
+    ("ConnectionHandler.handle_connection", server.ConnectionHandler.handle_connection, ("self", "connection")),
     ("ConnectionHandler.drain_writers", server.ConnectionHandler.drain_writers, ("self",)),
     ("http1.read_request_head", http1.read_request_head, ("lines",)),
     ("_http1.make_body_reader", _http1.make_body_reader, ("expected_size",)),
