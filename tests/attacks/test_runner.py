@@ -9,8 +9,11 @@ from outloop.attacks.asking import CASES as ASKING
 from outloop.attacks.calling import CASES as CALLING
 from outloop.attacks.case import TOKEN, Case, Heard, forwarded, request, tunnel
 from outloop.attacks.framing import CASES as FRAMING
+from outloop.attacks.mutations import CASES as MUTATIONS
+from outloop.attacks.normalising import CASES as NORMALISING
 from outloop.attacks.returning import CASES as RETURNING
 from outloop.attacks.runner import Runner
+from outloop.attacks.smuggling import CASES as SMUGGLING
 
 ASKED = tunnel(request("/a"))
 SENT = (forwarded("/a"),)
@@ -35,7 +38,7 @@ def test_a_difference_is_said(case: Case, said: str, runner: Runner) -> None:
 
 
 def test_every_case_has_a_name_of_its_own() -> None:
-    for table in (CALLING, ASKING, FRAMING, RETURNING, AROUND):
+    for table in (CALLING, ASKING, FRAMING, MUTATIONS, SMUGGLING, NORMALISING, RETURNING, AROUND):
         names = [case.id for case in table]
         assert sorted(set(names)) == sorted(names)
         assert all(case.promise in {f"G{number}" for number in range(1, 10)} for case in table)

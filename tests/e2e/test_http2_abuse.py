@@ -21,7 +21,7 @@ from harness.raw_agent import RawAgent, tunnel
 from harness.raw_http2 import head
 from harness.stage import HOST, TOKEN, Stage, running_stage, store_keys
 from outloop.attacks import agent as attacker
-from outloop.attacks import asking, calling, frames, framing
+from outloop.attacks import asking, calling, frames, framing, normalising, smuggling
 from outloop.attacks.case import AGENTS_OWN, CLOSED, HTTP2, Case
 from outloop.attacks.upstream.certs import Authority
 from outloop.attacks.upstream.recorder import Recorder
@@ -30,7 +30,7 @@ from outloop.attacks.upstream.replies import Gate, raw
 MEBIBYTE = 1024 * 1024
 GREETING = frames.PREFACE + SettingsFrame(0).serialize()
 ALLOWED = frames.head(path="/a")
-MEANT_TO_BREAK = [case for case in (*calling.CASES, *asking.CASES, *framing.CASES)
+MEANT_TO_BREAK = [case for case in (*calling.CASES, *asking.CASES, *framing.CASES, *smuggling.CASES, *normalising.CASES)
                   if case.talk.protocol == HTTP2 and case.status == CLOSED and not case.expected_rows]  # fmt: skip
 
 

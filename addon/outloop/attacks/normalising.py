@@ -151,7 +151,8 @@ NEIGHBOURS = (
     *(_passes(f"another-folder-{number:02}", f"{prefix}/private", f"{prefix}/private", f"{BYPASS}: {prefix}", DATA)
       for number, prefix in enumerate(BEFORE["passes"], start=1)),
     *(Case(f"h2-denied-whatever-is-behind-it-{number:02}", "G3",
-           http2(frames.headers(*frames.head(path=f"/private{suffix}"))), 403, "denied_by_rule", basis=f"{BYPASS}; {CONFUSION}: {suffix}")
+           http2(frames.headers(*frames.head(path=f"/private{suffix}"))), 403, "denied_by_rule",
+           basis=f"{BYPASS}; {CONFUSION}: {suffix}")
       for number, suffix in enumerate(("%3f.css", "%20", "%2e", "%23", "::$data"), start=1)),
     Case("header-that-names-another-path", "G3", tunnel(request("/private/1", "X-Original-URL: /a", "X-Rewrite-URL: /a",
          "X-Custom-IP-Authorization: 127.0.0.1", "X-Forwarded-For: 127.0.0.1", "Referer: /a")), 403, "denied_by_rule",

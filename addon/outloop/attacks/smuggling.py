@@ -173,7 +173,7 @@ CHUNKS = (
 
 
 def _h2(*fields: frames.Field, body: bytes | None = None, method: str = "POST", path: str = "/items/1", **other: str) -> Talk:
-    head = frames.head(("content-type", "a/b"), *fields, method=method, path=path, **other)  # type: ignore[arg-type]
+    head = frames.head(("content-type", "a/b"), *fields, method=method, path=path, **other)
     return http2(frames.headers(*head) if body is None else frames.open_headers(*head) + frames.data(body))
 
 
