@@ -37,7 +37,7 @@ class Http2Agent:
         self._heads: dict[int, tuple[tuple[str, str], ...]] = {}
         self._bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self._ended: set[int] = set()
-        self.reset: set[int] = set()
+        self.reset: dict[int, int] = {}
         self._h2.initiate_connection()
         self._flush()
 
@@ -67,6 +67,12 @@ class Http2Agent:
             self._take()
         return self._bodies[stream]
 
+    def reset_code(self, stream: int) -> int:
+        """Return the code with which *stream* was reset, once it is (RFC 9113 §7)."""
+        while stream not in self.reset:
+            self._take()
+        return self.reset[stream]
+
     def fails(self, stream: int) -> bool:
         """Tell whether *stream*, or its connection, ends without a whole response."""
         try:
@@ -79,7 +85,7 @@ class Http2Agent:
         """Return the response on *stream*, once it is whole. Raises ConnectionError when it never will be."""
         while stream not in self._ended:
             self._take()
-        if stream in self.reset:
+        if self.reset.get(stream):
             raise ConnectionResetError("the stream was reset")
         status = next(value for name, value in self._heads[stream] if name == ":status")
         return RawAnswer(int(status), "", self._heads[stream], self._bodies[stream])
@@ -100,7 +106,7 @@ class Http2Agent:
                     self._bodies[event.stream_id] += event.data
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 case StreamReset():
-                    self.reset.add(event.stream_id)
+                    self.reset[event.stream_id] = int(event.error_code or 0)
                     self._ended.add(event.stream_id)
                 case StreamEnded():
                     self._ended.add(event.stream_id)

@@ -26,7 +26,7 @@ from outloop.attacks.case import (
     with_body,
 )  # fmt: skip
 
-NO_ROW = "a request that breaks the rules of HTTP/2 itself ends its connection, without a document and without a row"
+NO_ROW = "a request that breaks the rules of HTTP/2 itself ends its connection: an event tells of it, not a document and a row"
 LENS = "Kettle, Cracking the lens (2017)"
 SEQUEL = "Kettle, HTTP/2: The Sequel is Always Worse (2021)"
 SSRF = "Orange Tsai, A New Era of SSRF (2017)"

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from outloop.attacks.case import Case
 
-TABLES = ("calling", "asking", "framing", "returning", "around")
+TABLES = ("calling", "asking", "normalising", "framing", "mutations", "smuggling", "returning", "around")
 
 
 def cases_of(table: str) -> tuple[Case, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from outloop.core.model import Effect, Rule, Service, Source
-from outloop.core.paths import PathPattern, fold
+from outloop.core.paths import PathPattern, fold_segment
 
 WEBSOCKET = "WEBSOCKET"
 
@@ -45,7 +45,7 @@ class RuleIndex:
 
         Deny rules match without case, the others exactly.
         """
-        folded = tuple(map(fold, segments))
+        folded = tuple(map(fold_segment, segments))
         found = []
         for position in sorted(self._root.reachable(folded)):
             rule = self._rules[position]

@@ -20,6 +20,7 @@ MAX_PARAMETERS = 5000
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9\-_~][A-Za-z0-9\-._~]*)+/?")  # the common case: nothing to bring into form
+_CUT = re.compile(r"[?#]|::\$")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _DOUBLE_ENCODED = re.compile(r"%25[0-9A-Fa-f]{2}")
@@ -96,6 +97,20 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
+def fold_segment(text: str) -> str:
+    """Return *text*, a decoded segment, as the most careless server would read it: how deny rules compare paths.
+
+    Beside what `fold` does, this leaves out what stands behind an encoded question mark or hash (Apache httpd before 2.4.60 cut
+    there), the name of an NTFS stream, and dots and spaces at the end (CWE-42, CWE-46).
+    """
+    folded = fold(text)
+    if folded.isalnum():
+        return folded
+    if "/" not in text:  # one that is there only by its compatibility form
+        folded = folded.partition("/")[0] or folded
+    return _CUT.split(folded, maxsplit=1)[0].rstrip(". ") or folded
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one segment must be: `literal` text, or anything (None), which `name` remembers."""
@@ -126,9 +141,9 @@ class PathPattern:
     def match(self, segments: Sequence[str], *, fold_case: bool = False) -> dict[str, str] | None:
         """Return the segments that its names stand for if the pattern covers all *segments* (decoded), else None.
 
-        *fold_case* compares as `fold` does; the segments returned are as they came.
+        *fold_case* compares as `fold_segment` does; the segments returned are as they came.
         """
-        compared = tuple(map(fold, segments)) if fold_case else segments
+        compared = tuple(map(fold_segment, segments)) if fold_case else segments
         return self.bind(segments) if self.covers(compared, folded=fold_case) else None
 
     def covers(self, segments: Sequence[str], *, folded: bool = False) -> bool:
@@ -241,7 +256,7 @@ def _compile_step(segment: str) -> Step:
         raise ValueError(f"`{segment}` can never match: {error.message}") from None
     if not literal:
         raise ValueError("a path has no empty segment (//)")
-    return Step(literal[0], fold(literal[0]))
+    return Step(literal[0], fold_segment(literal[0]))
 
 
 def _fits(run: Sequence[Step], segments: Sequence[str], at: int, folded: bool) -> bool:

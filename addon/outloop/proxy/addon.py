@@ -227,6 +227,8 @@ class Outloop:
         self.bridge().recorder.outcome(exchange, status, exchange.reason, exchange.error)
         if was_released:
             await self.bridge().approvals.give_back(exchange)
+        if exchange.has_left:
+            self.bridge().traffic.end(flow)
 
     def _note_status(self, exchange: Exchange, upstream: http.Response) -> None:
         assert exchange.workspace is not None and exchange.service is not None

@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import http
-from mitmproxy.proxy import commands
-from mitmproxy.proxy.layers.http import SendHttp
-from mitmproxy.proxy.layers.http._events import RequestData, RequestProtocolError, ResponseData
-from mitmproxy.proxy.layers.http._hooks import HttpRequestHook
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import DropStream, SendHttp
+from mitmproxy.proxy.layers.http._events import RequestData, RequestEndOfMessage, RequestProtocolError, ResponseData
+from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 
 from outloop.proxy import desk
+from outloop.proxy.http2 import UploadUnwanted
 from outloop.proxy.pages import send_whole
 from outloop.proxy.patching import Handler, Steps
 
-DRAIN_BYTES = 1024 * 1024
-DISCARD_BYTES = 64 * 1024 * 1024
+# Of the body of a request that is answered already.
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_ROUND_S = 2.0  # in which something has to come
+DRAIN_ROUNDS = 5
 
 
 def without_empty(original: Handler) -> Handler:
@@ -76,16 +78,13 @@ def cut_upload(original: Handler) -> Handler:
     return state_stream_request_body
 
 
-def refused_expectation(original: Handler) -> Handler:
-    """An agent that asked first is told to send its body (RFC 9110 §10.1.1) also where the answer is no already."""
+def refused_at_its_head(original: Handler) -> Handler:
+    """A refusal waits for a body that was announced and may never come, and asks for it (RFC 9110 §10.1.1)."""
 
     def state_wait_for_request_headers(self: Any, event: Any) -> Steps:
-        is_asking = "expect" in event.request.headers
         yield from original(self, event)
-        answering = desk.current()
-        is_waiting = self.client_state == self.state_consume_request_body and self.flow.response is not None
-        if is_asking and is_waiting and answering is not None and answering.is_refused(self.flow):
-            yield from _answer_early(self, self.flow.response)
+        if self.client_state == self.state_consume_request_body and not event.end_stream:
+            yield from _answer_unless_whole(self)
 
     return state_wait_for_request_headers
 
@@ -97,39 +96,88 @@ def bounded_body(original: Handler) -> Handler:
         answering = desk.current()
         if answering is None:
             yield from original(self, event)
-        elif answering.is_refused(self.flow) and (isinstance(event, RequestData) or getattr(self, "outloop_answered", False)):
+        elif getattr(self, "outloop_answered", False):
             if isinstance(event, RequestData):
                 answering.drop(self.flow, event.data)
-            yield from _drained(self, event)
+            yield from _dropped(self, event)
+        elif isinstance(event, RequestData) and answering.is_refused(self.flow):
+            answering.drop(self.flow, event.data)  # its end is here already
         elif isinstance(event, RequestData) and _is_over(answering.body_limit(self.flow), self.request_body_buf, event.data):
             answering.drop(self.flow, bytes(self.request_body_buf) + event.data)
             self.request_body_buf.clear()
             answering.overflow(self.flow)
             yield HttpRequestHook(self.flow)
+            yield from _answer_unless_whole(self)
         else:
             yield from original(self, event)
 
     return state_consume_request_body
 
 
+def bounded_patience(original: Handler) -> Handler:
+    """mitmproxy's streams know no time."""
+
+    def _handle_event(self: Any, event: Any) -> Steps:
+        if isinstance(event, events.Wakeup):
+            yield from _waited(self)
+        else:
+            yield from original(self, event)
+
+    return _handle_event
+
+
 def _is_over(limit: int | None, buffer: Any, data: bytes) -> bool:
     return limit is not None and len(buffer) + len(data) > limit
 
 
-def _drained(stream: Any, event: Any) -> Steps:
-    """Drop what comes; past the bound, answer at once, then drop on until the agent has read the answer and left."""
-    if not isinstance(event, RequestData):
+def _answer_unless_whole(stream: Any) -> Steps:
+    """Answer a refused request at once, unless its body is here by now: then the connection is kept.
+
+    What still comes of the body is dropped, for a time and up to a bound: with it unread, the agent's side would be reset before
+    it has read the answer (RFC 9112 §9.6).
+    """
+    answering = desk.current()
+    response = stream.flow.response
+    is_whole = any(isinstance(event, RequestEndOfMessage) for event in stream._paused_event_queue)
+    if is_whole or answering is None or response is None or not answering.is_refused(stream.flow):
         return
-    stream.outloop_drained = getattr(stream, "outloop_drained", 0) + len(event.data)
-    is_answered = getattr(stream, "outloop_answered", False)
-    if is_answered and stream.outloop_drained > DISCARD_BYTES and not stream.flow.request.is_http2:
-        yield commands.CloseConnection(stream.context.client)
-    elif not is_answered and stream.outloop_drained > DRAIN_BYTES and stream.flow.response is not None:
-        yield from _answer_early(stream, stream.flow.response)
-
-
-def _answer_early(stream: Any, response: http.Response) -> Steps:
     stream.outloop_answered = True
+    stream.outloop_dropped_bytes = stream.outloop_dropped_before = stream.outloop_rounds = 0
     if not stream.flow.request.is_http2:
         response.headers["Connection"] = "close"
+    yield HttpResponseHook(stream.flow)
+    stream.server_state = stream.state_done
     yield from send_whole(stream, response)
+    yield commands.RequestWakeup(DRAIN_ROUND_S)
+
+
+def _waited(stream: Any) -> Steps:
+    is_idle = stream.outloop_dropped_bytes == stream.outloop_dropped_before
+    stream.outloop_dropped_before = stream.outloop_dropped_bytes
+    stream.outloop_rounds += 1
+    if is_idle or stream.outloop_rounds >= DRAIN_ROUNDS:
+        yield from _stop_upload(stream)
+    else:
+        yield commands.RequestWakeup(DRAIN_ROUND_S)
+
+
+def _dropped(stream: Any, event: Any) -> Steps:
+    if isinstance(event, RequestEndOfMessage):
+        stream.client_state = stream.state_done
+        yield DropStream(stream.stream_id)
+    elif isinstance(event, RequestData):
+        stream.outloop_dropped_bytes += len(event.data)
+        if stream.outloop_dropped_bytes > DRAIN_BYTES:
+            yield from _stop_upload(stream)
+
+
+def _stop_upload(stream: Any) -> Steps:
+    """End what is left of a body whose request was answered, where its end has not come."""
+    if stream.client_state != stream.state_consume_request_body:
+        return
+    stream.client_state = stream.state_done
+    if stream.flow.request.is_http2:
+        yield SendHttp(UploadUnwanted(stream.stream_id), stream.context.client)
+    else:
+        yield commands.CloseConnection(stream.context.client)
+    yield DropStream(stream.stream_id)

@@ -8,6 +8,7 @@ from mitmproxy import ctx
 
 from outloop.proxy import hardening
 from outloop.proxy.approvals import Approvals
+from outloop.proxy.breaches import Breaches
 from outloop.proxy.credentials import Credentials
 from outloop.proxy.endpoint import TokenEndpoint
 from outloop.proxy.internal import InternalPages
@@ -34,7 +35,7 @@ class Bridge:
     pages: InternalPages = field(init=False)
 
     def __post_init__(self) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(Breaches(self.runtime.event))
         self.recorder = Recorder(self.runtime.audit)
         self.refuser = Refuser(self.traffic, self.recorder, self.runtime.vault)
         self.approvals = Approvals(self.runtime, self.runtime.notifier)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mitmproxy import connection, http, tcp, tls, udp
+import asyncio
+import time
+
+from mitmproxy import connection, ctx, http, tcp, tls, udp
 from mitmproxy.proxy import server_hooks
 
 from outloop.core.errors import MalformedRequest
@@ -14,6 +17,7 @@ from outloop.proxy.admission import Refused, dialled, identify, lane_of, tunnel_
 from outloop.proxy.bridge import Bridge
 from outloop.proxy.exchange import Connection, Exchange, Lane, Phase
 from outloop.proxy.flows import names_of, refuse_unreadable
+from outloop.proxy.patience import SWEEP_INTERVAL_S
 from outloop.proxy.refusing import Refuser, closed, undialled
 from outloop.proxy.watch import look_at_head, refuse_decoys, refuse_known_in_connect
 
@@ -27,6 +31,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._bridge: Bridge | None = None
+        self._keeping_time: asyncio.Task[None] | None = None
 
     def serve(self, bridge: Bridge) -> None:
         """Answer from now on, for *bridge*."""
@@ -41,10 +46,25 @@ class Connections:
         """Return who refuses for these hooks."""
         return self.bridge().refuser
 
-    def client_connected(self, client: connection.Client) -> None:
-        """Turn away who is not on this machine, where the proxy is for this machine alone."""
+    async def running(self) -> None:
+        """Start to keep the time of agents' connections."""
+        self._keeping_time = asyncio.get_running_loop().create_task(self._keep_time(), name="outloop patience")
+
+    def done(self) -> None:
+        """Stop that."""
+        if self._keeping_time is not None:
+            self._keeping_time.cancel()
+
+    async def client_connected(self, client: connection.Client) -> None:
+        """Turn away who is not on this machine, where the proxy is for this machine alone; make room where too many wait."""
         if self.bridge().is_loopback and not hardening.is_loopback(client.peername[0]):
             client.error = "outloop: not from this machine"
+            return
+        patience = self.bridge().traffic.patience
+        patience.touch(client.id, time.monotonic())
+        if (longest := patience.surplus()) is not None:
+            patience.left(longest)
+            await _close(longest)
 
     @closed
     async def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -60,6 +80,9 @@ class Connections:
         if identity.agent is None:
             refuse_stranger(bridge, flow, exchange, has_credentials=identity.has_credentials)
             return
+        if bridge.traffic.holds_too_many(identity.agent):
+            exchange.retry_after_s = 1
+            raise Refused(Reason.RATE_LIMITED, "this agent holds too many connections")
         try:
             host, port = dialled(flow.request)
             if differing := disagreement(names_of(flow, in_tunnel=False), host, port, scheme=""):
@@ -75,11 +98,14 @@ class Connections:
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)
             await bridge.recorder.allowed(exchange, None)
+            if exchange.has_left:  # while the row was written: nothing is opened any more
+                bridge.recorder.outcome(exchange, None, error="the agent left")
+                return
             opened.exchange = exchange
         # mitmproxy dials, names and pools by this: from here on there is one spelling.
         flow.request.data.host = host
         bridge.traffic.end(flow)
-        bridge.traffic.connections[flow.client_conn.id] = opened
+        bridge.traffic.open(flow.client_conn.id, opened)
 
     @undialled
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -127,6 +153,14 @@ class Connections:
         for exchange in unsent:
             await self.bridge().approvals.give_back(exchange)
 
+    async def _keep_time(self) -> None:
+        traffic = self.bridge().traffic
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            for client_id in traffic.patience.overdue(time.monotonic()):
+                traffic.patience.left(client_id)
+                await _close(client_id)
+
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
         """Close raw bytes outside a tunnel; a tunnel has no flow."""
         flow.kill()
@@ -134,6 +168,14 @@ class Connections:
     def udp_start(self, flow: udp.UDPFlow) -> None:
         """Close what comes over UDP."""
         flow.kill()
+
+
+async def _close(client_id: str) -> None:
+    """Close an agent's connection, as mitmproxy does with one that is idle."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client_id)
+    transport = handler.transports.get(handler.client) if handler else None
+    if transport is not None and transport.handler is not None:
+        await handler.on_timeout()
 
 
 def refuse_stranger(bridge: Bridge, flow: http.HTTPFlow, exchange: Exchange, *, has_credentials: bool) -> None:

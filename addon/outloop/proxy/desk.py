@@ -37,6 +37,10 @@ class Desk(Protocol):
         """Take note that the agent gave the request up, while a hook may still be at work on it."""
         ...
 
+    def breach(self, client_id: str, what: str) -> str:
+        """Take note that an agent's connection broke the rules of its protocol; return *what* without the agent's bytes."""
+        ...
+
     def tunnel_of(self, client_id: str) -> Exchange | None:
         """Return the exchange of the tunnel that an agent's connection was opened for, None where it was for something else."""
         ...

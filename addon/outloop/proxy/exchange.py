@@ -113,6 +113,7 @@ class Exchange:
     has_used_approval: bool = False
     has_left: bool = False
     body_overflow: bool = False
+    body_since_s: float | None = None
     stream: Callable[[bytes], list[bytes]] | None = None
     is_coded: bool = False
     is_cut: bool = False

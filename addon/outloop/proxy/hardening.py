@@ -36,6 +36,7 @@ WEAKENING = (
     "tls_version_server_min", "emudhra", "emudhra_old", "proxy_debug", "websocket", "block_list", "connect_addr",
 )  # fmt: skip
 KEYLOG_VARIABLES = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
+OPEN_FILES = 8192
 _PR_SET_DUMPABLE = 4
 
 
@@ -79,6 +80,14 @@ def seal_process() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_open_files() -> None:
+    """Let the process hold the files and sockets that agents may make it open: some systems begin with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_watching(script_loader: Any, script: str) -> None:

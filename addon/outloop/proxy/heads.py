@@ -168,12 +168,17 @@ def final_response_head(original: Handler) -> Handler:
 
 
 def known_target(original: Handler) -> Handler:
-    """An origin-form request to the proxy itself would be sent wherever its Host header says."""
+    """An origin-form request to the proxy itself would be sent wherever its Host header says.
+
+    An HTTP/2 request that ends with its head may announce a body (RFC 9113 §8.1.1): over HTTP/1.1 the upstream would wait for it.
+    """
 
     def state_wait_for_request_headers(self: Any, event: RequestHeaders) -> Steps:
         request = event.request
         if isinstance(request, UnreadableRequest):
             pass
+        elif request.is_http2 and event.end_stream and request.headers.get("content-length", "0").strip("0"):
+            event.request = unreadable("a body is announced, and none follows", request)
         elif self.mode is HTTPMode.regular and not request.host:
             event.request = unreadable("a request to a proxy must name its target in absolute form", request)
         elif self.mode is HTTPMode.transparent and request.method.upper() == "CONNECT":

@@ -11,11 +11,12 @@ from typing import Any
 
 import wsproto.events
 from mitmproxy.net.http import http1
+from mitmproxy.proxy import server
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _base, _http1, _http2
 from mitmproxy.proxy.layers.http._events import RequestProtocolError
 
-from outloop.proxy import bodies, desk, heads, pages, tunnel
+from outloop.proxy import bodies, desk, heads, http2, pages, transports, tunnel
 from outloop.proxy.patching import Handler, Steps, wrap
 
 
@@ -26,6 +27,7 @@ def install() -> None:
     wrap(_http1.Http1Server, "read_headers", heads.bounded_request_head)
     wrap(_http1.Http1Client, "read_headers", heads.final_response_head)
     wrap(HttpStream, "handle_event", _noting_departure)
+    wrap(HttpStream, "_handle_event", bodies.bounded_patience)
     wrap(HttpStream, "state_wait_for_request_headers", _request_head)
     wrap(HttpStream, "handle_connect_regular", tunnel.opened_at_once)
     wrap(HttpStream, "state_consume_request_body", bodies.bounded_body)
@@ -34,6 +36,12 @@ def install() -> None:
     wrap(HttpStream, "start_response_stream", bodies.own_stream_start)
     wrap(HttpStream, "state_stream_response_body", lambda original: bodies.without_empty(bodies.own_stream(original)))
     wrap(HttpStream, "handle_protocol_error", pages.own_error_page)
+    wrap(_http2.Http2Server, "_handle_event", http2.told_to_stop)
+    wrap(_http2.Http2Server, "handle_h2_event", http2.within_measure)
+    wrap(_http2.Http2Connection, "protocol_error", http2.broken_rules)
+    wrap(server.ConnectionHandler, "handle_client", transports.closed_at_the_end)
+    wrap(server.ConnectionHandler, "handle_connection", transports.closed_when_cancelled)
+    wrap(server.ConnectionHandler, "drain_writers", http2.unread_bound)
     for module in (_base, _http1, _http2):
         wrap(module, "format_error", lambda _: pages.plain_error)
     wrap(_http1, "make_error_response", lambda _: pages.plain_error_response)
@@ -53,7 +61,7 @@ def _noting_departure(original: Handler) -> Handler:
 
 
 def _request_head(original: Handler) -> Handler:
-    return heads.known_target(bodies.refused_expectation(pages.own_error_page(original)))
+    return heads.known_target(bodies.refused_at_its_head(pages.own_error_page(original)))
 
 
 def _clean_control_frames(original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:

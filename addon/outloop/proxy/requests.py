@@ -65,10 +65,12 @@ class Requests:
             raise _too_large(service, request)
         else:
             exchange.phase = Phase.AWAITING_BODY
+            exchange.body_since_s = time.monotonic()
 
     async def consider_body(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Decide *flow*, whose body has come in whole or went over the limit."""
         request, service = known(exchange)
+        exchange.body_since_s = None
         if exchange.body_overflow:
             raise _too_large(service, request)
         body = flow.request.raw_content or b""
@@ -133,7 +135,7 @@ class Requests:
             if approval is not None:
                 await self._approvals.use(exchange, approval)
             await self._recorder.allowed(exchange, opened)
-            if approval is not None and exchange.has_left:
+            if exchange.has_left:  # while the row was written: nobody else notes what became of it
                 raise AgentLeft
             if edits is None:
                 edits = await self._credentials.mint(exchange)

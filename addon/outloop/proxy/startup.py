@@ -41,6 +41,7 @@ def open_bridge() -> Bridge:
     hardening.check_environment(os.environ)
     shape.check()
     hardening.seal_process()
+    hardening.allow_open_files()
     home = Home(Path(ctx.options.outloop_home).expanduser()) if ctx.options.outloop_home else Home.locate(os.environ)
     policies = Path(ctx.options.outloop_policies).expanduser() if ctx.options.outloop_policies else home.policies
     runtime = Runtime.open(home, policies, os.environ)

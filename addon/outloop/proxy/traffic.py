@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 from mitmproxy import http
 
 from outloop.core.model import Agent
 from outloop.core.scrub import scrub
-from outloop.proxy.exchange import Connection, Exchange, Phase, Said
+from outloop.proxy import patience
+from outloop.proxy.breaches import Breaches
+from outloop.proxy.exchange import Connection, Exchange, Lane, Phase, Said
+from outloop.proxy.patience import Patience
 
 
 class Traffic:
     """Everything in flight, by identity. Nothing here outlives its agent's connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaches: Breaches) -> None:
+        self._breaches = breaches
         self.connections: dict[str, Connection] = {}
+        self.patience = Patience(self.is_busy, self.body_since_s)
         self.untrusted: set[str] = set()
         self.sockets: dict[str, Exchange] = {}
         self.controls: dict[str, Callable[[bytes], bytes]] = {}
+        self._held: Counter[Agent] = Counter()
         self._by_flow: dict[str, Exchange] = {}
         self._by_request: dict[int, tuple[http.Request, Exchange]] = {}
         self._flows_of: dict[str, dict[str, http.HTTPFlow]] = {}
@@ -40,6 +47,7 @@ class Traffic:
         # Kept with the request itself, so that its identity is not reused while this entry stands.
         self._by_request[id(request)] = (request, exchange)
         self._flows_of.setdefault(flow.client_conn.id, {})[flow.id] = flow
+        self.patience.touch(flow.client_conn.id, exchange.started_s)
         return exchange
 
     def of(self, flow: http.HTTPFlow) -> Exchange | None:
@@ -50,12 +58,17 @@ class Traffic:
         """Forget *flow*: its outcome is known."""
         self._by_flow.pop(flow.id, None)
         self._by_request.pop(id(flow.request), None)
-        self._flows_of.get(flow.client_conn.id, {}).pop(flow.id, None)
+        if self._flows_of.get(flow.client_conn.id, {}).pop(flow.id, None) is not None:
+            self.patience.touch(flow.client_conn.id, time.monotonic())
 
     def leave(self, client_id: str) -> list[Exchange]:
         """Forget an agent's connection; return the exchanges that were still under way on it."""
-        self.connections.pop(client_id, None)
         self.controls.pop(client_id, None)
+        self.patience.left(client_id)
+        if (opened := self.connections.pop(client_id, None)) is not None:
+            self._held[opened.agent] -= 1
+            if not self._held[opened.agent]:
+                del self._held[opened.agent]
         self.untrusted.discard(client_id)
         flows = list(self._flows_of.pop(client_id, {}).values())
         left = [self._by_flow[flow.id] for flow in flows if flow.id in self._by_flow]
@@ -65,6 +78,30 @@ class Traffic:
             self._by_flow.pop(flow.id, None)
             self._by_request.pop(id(flow.request), None)
         return left
+
+    def open(self, client_id: str, opened: Connection) -> None:
+        """Take note of what an agent's connection is opened for."""
+        self._held[opened.agent] += 1
+        self.connections[client_id] = opened
+
+    def holds_too_many(self, agent: Agent) -> bool:
+        """Tell whether *agent* may not open one more connection."""
+        return self._held[agent] >= patience.MAX_OF_AN_AGENT
+
+    def is_busy(self, client_id: str) -> bool:
+        """Tell whether a request is under way on an agent's connection, or a tunnel is."""
+        opened = self.connections.get(client_id)
+        if opened is not None and opened.lane is Lane.TUNNELLED:
+            return True
+        return any(each.answer is None and each.phase is not Phase.CLOSED for each in self._exchanges_of(client_id))
+
+    def body_since_s(self, client_id: str) -> float | None:
+        """Return since when the oldest of the bodies is collected that rules wait for on an agent's connection."""
+        since_s = [each.body_since_s for each in self._exchanges_of(client_id) if each.body_since_s is not None]
+        return min(since_s, default=None)
+
+    def _exchanges_of(self, client_id: str) -> Iterator[Exchange]:
+        return (self._by_flow[name] for name in self._flows_of.get(client_id, ()) if name in self._by_flow)
 
     def exchange_of(self, request: http.Request) -> Exchange | None:
         """Return the exchange of *request*, by identity (wire.Gate)."""
@@ -105,6 +142,10 @@ class Traffic:
         exchange = self.of(flow)
         if exchange is not None:
             exchange.has_left = True
+
+    def breach(self, client_id: str, what: str) -> str:
+        """Leave an event, and return *what* without the agent's bytes (desk.Desk)."""
+        return self._breaches.note(self.connections.get(client_id), what, time.monotonic())
 
     def tunnel_of(self, client_id: str) -> Exchange | None:
         """Return the exchange of the tunnel that an agent's connection was opened for (desk.Desk)."""
