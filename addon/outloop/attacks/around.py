@@ -33,7 +33,7 @@ from outloop.attacks.case import (
 )  # fmt: skip
 from outloop.attacks.forms import PLAIN
 from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, UNTRUSTED
-from outloop.attacks.outward import CASES as CARRIED_OUT
+from outloop.attacks.outward import CARRIED_OUT
 from outloop.attacks.upstream.replies import reply
 
 REBINDING = "Jackson et al., DNS Rebinding (2007)"

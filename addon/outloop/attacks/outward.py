@@ -307,4 +307,4 @@ QUIET = (
          limit="HTTP/1.1 trailers are dropped unread: what stands in one goes nowhere, and rings no alarm"),
 )  # fmt: skip
 
-CASES = (*PLACES, *PRECEDENCE, *UPLOADS, *CODED_BODIES, *DROPPED, *QUIET)
+CARRIED_OUT = (*PLACES, *PRECEDENCE, *UPLOADS, *CODED_BODIES, *DROPPED, *QUIET)
