@@ -68,7 +68,7 @@ def status(context: Context, workspace: str | None, as_json: bool) -> None:
         if section:
             _show(SECTIONS[name], section)
         else:
-            click.echo(f"  {empty}")
+            prose(f"  {empty}")
 
 
 def _show(columns: Sequence[str], section: Sequence[Mapping[str, object]]) -> None:
