@@ -32,7 +32,7 @@ from outloop.attacks.case import (
     with_body,
 )  # fmt: skip
 from outloop.attacks.forms import PLAIN
-from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, UNTRUSTED
+from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, OTHER, UNTRUSTED
 from outloop.attacks.outward import CARRIED_OUT
 from outloop.attacks.upstream.replies import reply
 
@@ -190,14 +190,13 @@ OUTWARD = (
 
 # Other workspaces
 
-OTHER = "other.example.com"
 WAKE = Case("foreign-key-in-memory", "G7", Talk((request("/a", host=OTHER),), connect(f"{OTHER}:443", _as(GLOBEX_AGENT)),
     OTHER), 200,
     "OK", (forwarded("/a", host=OTHER, token=FOREIGN),), body=b"ok")  # fmt: skip
 
 
 def _foreign(name: str, talk: Talk) -> Case:
-    return _misplaced(f"foreign-key-{name}", talk, "body_not_allowed", follows=True)
+    return _misplaced(f"foreign-key-{name}", talk, "body_not_allowed")
 
 
 WORKSPACES = (
@@ -241,5 +240,4 @@ PRINTED = (
         (("nul", "%00"), ("latin-1", "%E9%FF"))),
 )  # fmt: skip
 
-# In this order: what is foreign is in memory once its own workspace has used it.
 CASES = (*UPSTREAMS, *INWARD, *OUTWARD, *WORKSPACES, *INERT, *PRINTED, *CARRIED_OUT)

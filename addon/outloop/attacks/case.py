@@ -82,16 +82,16 @@ class Heard:
 class Case:
     """One row of a table. `promise` is the one that would be broken (G1 … G9).
 
-        `status` and `reason` are the agent's last answer (`CLOSED` and "" where there is none). `upstream` is every request that
-        reaches an upstream, in order, byte for byte; where it is () nothing may even be dialled. `rows` are (decision, reason) of
-        every row that is written, in order; left out, one row for the answer after an `OK` for each earlier step.
+    `status` and `reason` are the agent's last answer (`CLOSED` and "" where there is none). `upstream` is every request that
+    reaches an upstream, in order, byte for byte; where it is () nothing may even be dialled. `rows` are (decision, reason) of
+    every row that is written, in order; left out, one row for the answer after an `OK` for each earlier step.
 
-        `reply` is what the upstream answers, in the words of whoever runs the upstream; `body` what the agent must get of it, and
-        `check` looks at more: it returns what is wrong, or "". With `or_refused` a refusal as malformed is as good, with its
-        row and nothing sent: versions of mitmproxy and of the libraries under it differ in what they stop themselves. With
+    `reply` is what the upstream answers, in the words of whoever runs the upstream; `body` what the agent must get of it, and
+    `check` looks at more: it returns what is wrong, or "". With `or_refused` a refusal as malformed is as good, with its
+    row and nothing sent: versions of mitmproxy and of the libraries under it differ in what they stop themselves. With
     `dials` a connection may be opened although no request gets there. With `follows` it needs what the case before it left
-        behind. `basis` cites where an attack was published; `limit` says what is accepted, in a case that documents a limit.
-        `decoys` are those whose use must be an event, in order; no other may.
+    behind. `basis` cites where an attack was published; `limit` says what is accepted, in a case that documents a limit.
+    `decoys` are those whose use must be an event, in order; no other may.
     """
 
     id: str

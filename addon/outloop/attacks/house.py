@@ -19,6 +19,7 @@ UNTRUSTED = tuple(
     f"{name}.example.com" for name in "wrong-name unknown-authority self-signed expired deep.wildcard nameless".split()
 )
 MODERN = "modern.example.com"  # speaks HTTP/2 with whoever offers it
+OTHER = "other.example.com"  # of a neighbour's
 OPEN_AGENT = ("open", "fake-token-of-the-open-workspace")
 GLOBEX_AGENT = ("globex", "fake-token-of-another-workspace")
 POLICY = f"""\
@@ -118,13 +119,13 @@ services:
     auth: {{type: bearer}}
     rules: [{{allow: "GET,POST /**"}}]
 """
-GLOBEX_POLICY = """\
+GLOBEX_POLICY = f"""\
 workspace: globex
 services:
   other:
-    hosts: [other.example.com]
-    auth: {type: bearer}
-    rules: [{allow: GET /**}]
+    hosts: [{OTHER}]
+    auth: {{type: bearer}}
+    rules: [{{allow: GET /**}}]
 """
 OPEN_POLICY = "workspace: open\negress: passthrough\nservices: {}\n"
 DEFAULT = reply(b"ok", headers=[("Content-Type", "text/plain")])

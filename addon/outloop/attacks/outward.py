@@ -36,14 +36,13 @@ from outloop.attacks.case import (
     with_body,
 )  # fmt: skip
 from outloop.attacks.forms import PLAIN
-from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT
+from outloop.attacks.house import GLOBEX_AGENT, OPEN_AGENT, OTHER
 from outloop.attacks.upstream.replies import reply
 
 OWN, OTHERS = "acme/acme-bait", "globex/globex-bait"
 BASIS = "Spitzner, Honeytokens (2003)"
 CODED = "RFC 9110 §8.4"
 BLOB = "Content-Type: application/octet-stream"
-OTHER = "other.example.com"
 ELSEWHERE = "evil.example.org"
 SPELLED = ("raw", "percent-upper", "percent-twice", "base64-0", "base64-1", "base64-2-url", "basic", "hex", "hex-upper")
 SMALL = "small.example.com"

@@ -70,6 +70,7 @@ class Runner:
         except TimeoutError:
             self._new_requests(0)
             self._record.settle(self._record.rows())
+            self._record.alarms()
             return [f"the proxy neither answered nor closed within {self.patience_s:.0f} s"]
         except ConnectionError:
             return ["the proxy does not listen any more"]

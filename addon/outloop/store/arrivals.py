@@ -15,8 +15,6 @@ SELECT audit.*, decisions.writer, decisions.seq FROM decisions JOIN audit ON aud
 WHERE decisions.writer = :writer AND decisions.seq > :seq OR decisions.writer < :writer OR decisions.writer > :writer
 ORDER BY audit.id
 """
-
-
 _ALARMS = "SELECT id, detail FROM events WHERE kind = 'decoy_used' AND id > :alarm ORDER BY id"
 
 
@@ -34,10 +32,7 @@ class Arrivals:
 
     def rows(self) -> list[Record]:
         """Return the new rows of the view `audit`, by id, each with its `writer` and its place `seq` in the chain."""
-        try:
-            return list(self._db.query(_NEW, self._place))
-        except sqlite3.Error as error:
-            raise unreadable(error, self._path) from error
+        return self._read(_NEW, self._place)
 
     def settle(self, rows: Sequence[Record]) -> None:
         """Take *rows*, all that `rows` returned, for old."""
@@ -47,9 +42,15 @@ class Arrivals:
 
     def alarms(self) -> list[str]:
         """Return which decoys (``workspace/name``) were used since the last time this was asked."""
-        found = list(self._db.query(_ALARMS, {"alarm": self._alarm}))
-        self._alarm = found[-1]["id"] if found else self._alarm
+        found = self._read(_ALARMS, {"alarm": self._alarm})
+        self._alarm = str(found[-1]["id"]) if found else self._alarm
         return [str(row["detail"]) for row in found]
+
+    def _read(self, query: str, place: dict[str, object]) -> list[Record]:
+        try:
+            return list(self._db.query(query, place))
+        except sqlite3.Error as error:
+            raise unreadable(error, self._path) from error
 
     def close(self) -> None:
         """Close the record."""
