@@ -120,6 +120,9 @@ def bounded_patience(original: Handler) -> Handler:
     def _handle_event(self: Any, event: Any) -> Steps:
         if isinstance(event, events.Wakeup):
             yield from _waited(self)
+        elif isinstance(event, RequestProtocolError) and getattr(self, "outloop_answered", False):
+            if self.client_state == self.state_consume_request_body:
+                yield from _over(self)
         else:
             yield from original(self, event)
 
@@ -145,7 +148,6 @@ def _answer_unless_whole(stream: Any) -> Steps:
     stream.outloop_dropped_bytes = stream.outloop_dropped_before = stream.outloop_rounds = 0
     if not stream.flow.request.is_http2:
         response.headers["Connection"] = "close"
-    yield HttpResponseHook(stream.flow)
     stream.server_state = stream.state_done
     yield from send_whole(stream, response)
     yield commands.RequestWakeup(DRAIN_ROUND_S)
@@ -163,8 +165,7 @@ def _waited(stream: Any) -> Steps:
 
 def _dropped(stream: Any, event: Any) -> Steps:
     if isinstance(event, RequestEndOfMessage):
-        stream.client_state = stream.state_done
-        yield DropStream(stream.stream_id)
+        yield from _over(stream)
     elif isinstance(event, RequestData):
         stream.outloop_dropped_bytes += len(event.data)
         if stream.outloop_dropped_bytes > DRAIN_BYTES:
@@ -173,11 +174,15 @@ def _dropped(stream: Any, event: Any) -> Steps:
 
 def _stop_upload(stream: Any) -> Steps:
     """End what is left of a body whose request was answered, where its end has not come."""
-    if stream.client_state != stream.state_consume_request_body:
-        return
+    if stream.client_state == stream.state_consume_request_body:
+        if stream.flow.request.is_http2:
+            yield SendHttp(UploadUnwanted(stream.stream_id), stream.context.client)
+        else:
+            yield commands.CloseConnection(stream.context.client)
+        yield from _over(stream)
+
+
+def _over(stream: Any) -> Steps:
     stream.client_state = stream.state_done
-    if stream.flow.request.is_http2:
-        yield SendHttp(UploadUnwanted(stream.stream_id), stream.context.client)
-    else:
-        yield commands.CloseConnection(stream.context.client)
+    yield HttpResponseHook(stream.flow)
     yield DropStream(stream.stream_id)

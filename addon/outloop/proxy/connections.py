@@ -80,9 +80,6 @@ class Connections:
         if identity.agent is None:
             refuse_stranger(bridge, flow, exchange, has_credentials=identity.has_credentials)
             return
-        if bridge.traffic.holds_too_many(identity.agent):
-            exchange.retry_after_s = 1
-            raise Refused(Reason.RATE_LIMITED, "this agent holds too many connections")
         try:
             host, port = dialled(flow.request)
             if differing := disagreement(names_of(flow, in_tunnel=False), host, port, scheme=""):
@@ -94,6 +91,9 @@ class Connections:
         lane = lane_of(workspace, host, port)
         refuse_decoys(exchange)
         refuse_known_in_connect(bridge.runtime, flow, exchange)
+        if bridge.traffic.holds_too_many(identity.agent):
+            exchange.retry_after_s = 1
+            raise Refused(Reason.RATE_LIMITED, "this agent holds too many connections")
         opened = Connection(identity.agent, identity.token_hash, host, port, lane)
         if lane is Lane.TUNNELLED:
             opened.address = await tunnel_address(workspace, host, port)
