@@ -26,7 +26,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped":
 @workspace_option(required=False)
 @port_option("The proxy's port, where it cannot be found.")
 @click.option("--attack", "is_attack", is_flag=True, help="Attack this installation instead, on a throw-away home.")
-@click.option("--only", "table", type=click.Choice(TABLES), help="Of the attacks, only these.")
+@click.option("--only", "table", type=click.Choice(TABLES), metavar="TABLE", help=f"Only one table: {', '.join(TABLES)}.")
 @json_flag
 @pass_context
 def doctor(context: Context, workspace: str | None, port: int | None, is_attack: bool, table: str | None, as_json: bool) -> None:
