@@ -173,7 +173,7 @@ def test_a_configuration_that_cannot_be_read_is_named(user: Operator) -> None:
 @pytest.mark.parametrize(("limit", "code"), [pytest.param(256, 0, id="enough"), pytest.param(64, 2, id="too-few")])
 def test_a_program_may_open_few_files(user: Operator, limit: int, code: int) -> None:
     user.folder.mkdir()
-    limited = ["bash", "-c", f'ulimit -n {limit}; exec "$@"', "bash", *COMMAND, "--only", "around"]
+    limited = ["bash", "-c", f'ulimit -n {limit}; exec "$@"', "bash", *COMMAND, "--only", "calling"]
 
     done = subprocess.run(limited, env=user.variables, capture_output=True, text=True, timeout=LONG_S, check=False)
 
