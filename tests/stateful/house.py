@@ -51,11 +51,9 @@ class House:
     witnessed: Path
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def record_event(
-        self, kind: str, *, workspace: str, agent: str | None = None, service: str | None = None, key: str | None = None
-    ) -> None:
+    def record_event(self, kind: str, **fields: str | None) -> None:
         """Write an event, as the operator's commands do."""
-        self.audit.append_now(self.audit.event(kind, workspace=workspace, agent=agent, service=service, key=key))
+        self.audit.append_now(self.audit.event(kind, **fields))
 
     def notes(self) -> list[str]:
         """Return what the witness has noted so far."""

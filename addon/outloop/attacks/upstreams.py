@@ -52,7 +52,7 @@ class Upstreams:
 
     def dialled(self) -> int:
         """Return how many connections were made."""
-        return sum(gate.knocks for gate in self.gates)
+        return sum(gate.counted() for gate in self.gates)
 
 
 def raise_all(stack: contextlib.ExitStack, authority: Authority) -> tuple[Upstreams, Mapping[str, int]]:
