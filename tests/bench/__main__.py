@@ -68,7 +68,7 @@ def measured(extent: Extent, chosen: str | None) -> Iterator[Line]:
             "streaming": lambda: streaming(stand, extent.streams),
             "scrubbing": lambda: scrubbing(extent.rounds),
             "deciding": lambda: deciding(extent.rounds),
-            "recording": lambda: recording(extent.rows),
+            "recording": lambda: recording(extent.rows, extent.rounds),
             "reading": lambda: reading(extent.history),
         }
         for name, part in parts.items():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from harness.children import child
 from harness.partners import needs
 from harness.rows import IDS, NOW_MS, decision, event, outcome
 from outloop.core.errors import AuditError, UsageError
-from outloop.core.ledger import COLUMNS
+from outloop.core.ledger import COLUMNS, Row
 from outloop.store.appender import Appender
 from outloop.store.audit import QUEUE_ROWS, AuditWriter
 from outloop.store.records import Filters, Records
@@ -137,6 +137,151 @@ def test_a_record_that_was_open_to_others_is_closed_to_them(path: Path) -> None:
     open_for_writing(path, 1.0).close()
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# Who writes: the event loop where nothing is to be waited for, else the thread
+
+
+class Commits:
+    """Every transaction of a writer: the rows in it, and whether the event loop's own thread wrote it."""
+
+    def __init__(self, writer: AuditWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[list[str], bool]] = []
+        self.pause_s = 0.0
+        appender = writer._appender
+        assert appender is not None
+        write = appender.append
+
+        def append(rows: Sequence[Row], *, is_patient: bool = True) -> None:
+            write(rows, is_patient=is_patient)
+            time.sleep(self.pause_s)
+            here = threading.current_thread() is threading.main_thread()
+            self.seen.append(([type(row).__name__ for row in rows], here))
+
+        monkeypatch.setattr(appender, "append", append)
+
+    @property
+    def on_the_loop(self) -> list[bool]:
+        return [here for _, here in self.seen]
+
+
+@pytest.fixture
+def commits(writer: AuditWriter, monkeypatch: pytest.MonkeyPatch) -> Commits:
+    """Those after a first row, which begins the write-ahead log."""
+    writer.append_now(event("begun"))
+    monkeypatch.setattr("outloop.store.audit.SLOW_S", 30.0)  # however loaded the machine is
+    return Commits(writer, monkeypatch)
+
+
+def test_a_read_is_committed_on_the_event_loop(writer: AuditWriter, commits: Commits) -> None:
+    asyncio.run(writer.commit(decision()))
+
+    assert commits.seen == [(["DecisionRow"], True)]
+
+
+def test_a_write_waits_for_the_disk_elsewhere(writer: AuditWriter, commits: Commits) -> None:
+    async def together() -> None:
+        await asyncio.gather(writer.commit(decision()), writer.commit(decision(runtime_mode="write")))
+
+    asyncio.run(together())
+
+    assert [row for rows, _ in commits.seen for row in rows] == ["DecisionRow"] * 2
+    assert commits.on_the_loop[-1] is False
+
+
+def test_the_first_rows_of_a_log_are_synced_elsewhere(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outloop.store.audit.SLOW_S", 30.0)
+    monkeypatch.setattr("outloop.store.appender.CHECKPOINT_ROWS", 3)
+    writer = AuditWriter(path, time.time)
+    writer.start()
+    commits = Commits(writer, monkeypatch)
+    appender = writer._appender
+    assert appender is not None
+
+    async def six() -> None:
+        for _ in range(6):
+            await writer.commit(decision())
+            while appender.is_checkpoint_due:  # which the thread attends to
+                await asyncio.sleep(0.001)
+
+    asyncio.run(six())
+    writer.close()
+
+    assert commits.on_the_loop == [False, True, True] * 2
+
+
+def test_behind_a_lock_the_thread_waits(writer: AuditWriter, commits: Commits, path: Path) -> None:
+    writer._busy_timeout_s = 30.0
+    release = locked(path)
+
+    async def behind_it() -> None:
+        commit = asyncio.create_task(writer.commit(decision()))
+        await asyncio.sleep(0.02)
+        assert not commit.done()
+        release()
+        await commit
+        await writer.commit(decision())
+
+    asyncio.run(behind_it())
+
+    assert commits.on_the_loop == [False, True]
+
+
+def test_a_slow_disk_is_left_to_the_thread_for_a_while(
+    writer: AuditWriter, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outloop.store.audit.SLOW_S", 0.001)
+    monkeypatch.setattr("outloop.store.audit.SLOW_FOR_S", 30.0)
+    commits.pause_s = 0.002
+
+    async def three() -> None:
+        for _ in range(3):
+            await writer.commit(decision())
+
+    asyncio.run(three())
+
+    assert commits.on_the_loop == [True, False, False]
+
+
+def test_commits_of_one_turn_of_the_loop_share_a_transaction(writer: AuditWriter, commits: Commits) -> None:
+    async def together() -> None:
+        await asyncio.gather(*(writer.commit(decision()) for _ in range(20)))
+
+    asyncio.run(together())
+
+    assert commits.seen == [(["DecisionRow"] * 20, True)]
+
+
+def test_an_outcome_goes_with_the_next_decision_or_soon_by_itself(
+    writer: AuditWriter, commits: Commits, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outloop.store.audit.LINGER_S", 2.0)
+    rows = [decision() for _ in range(2)]
+
+    async def two() -> None:
+        for row in rows:
+            await writer.commit(row)
+            writer.append(outcome(row))
+
+    asyncio.run(two())
+    together = list(commits.seen)
+    last = Records(path).wait_outcome(rows[1].id, timeout_s=30)
+
+    assert together == [(["DecisionRow"], True), (["OutcomeRow", "DecisionRow"], True)]
+    assert last is not None
+    assert last["status"] == 200
+    assert commits.seen[2:] == [(["OutcomeRow"], False)]
+
+
+def test_a_loop_that_ended_before_its_turn_holds_up_nobody(writer: AuditWriter, commits: Commits) -> None:
+    async def commit_in_a_loop_that_stops() -> None:
+        writer._turning = asyncio.new_event_loop()  # as it is left by a loop that was stopped with a turn to come
+        writer._turning.close()
+        await writer.commit(decision())
+
+    asyncio.run(commit_in_a_loop_that_stops())
+
+    assert commits.on_the_loop == [True]
 
 
 # Append-only, against every statement that could change a row, from a connection that sets no pragma
@@ -447,7 +592,7 @@ def test_a_full_queue_refuses_at_once(path: Path) -> None:
     writer.start()
     release = locked(path)
     row = event("filler")
-    while writer._queue.qsize() < QUEUE_ROWS:
+    while len(writer._rows) < QUEUE_ROWS:
         writer.append(row)
 
     with pytest.raises(AuditError, match="queue is full"):

@@ -91,6 +91,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {table: tuple(field.name for field in fields(kind)) for kind, table in TABLES.items()}
 )
 _FIELDS = {table: attrgetter(*columns) for table, columns in COLUMNS.items()}
+# What a number in each column is that can be stored as it stands: an integer, unless it is a time.
+_WHOLE = {table: tuple(None if name.endswith("_ms") else int for name in columns) for table, columns in COLUMNS.items()}
 _SPELL = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # made once: json.dumps would make one for every row
 
 
@@ -114,11 +116,13 @@ def values(row: Row) -> tuple[Value, ...]:
     table = TABLES[type(row)]
     return tuple(
         [
-            # Nearly every value is one of these two: the rest is worth a call each, these are not.
+            # Nearly every value is one of these three: the rest is worth a call each, these are not.
             value
-            if value is None or (type(value) is str and len(value) <= TEXT_LIMIT and value.isprintable())
+            if value is None
+            or type(value) is whole
+            or (type(value) is str and len(value) <= TEXT_LIMIT and value.isprintable())
             else _plain(name, value)
-            for name, value in zip(COLUMNS[table], _FIELDS[table](row), strict=True)
+            for name, whole, value in zip(COLUMNS[table], _WHOLE[table], _FIELDS[table](row), strict=True)
         ]
     )
 

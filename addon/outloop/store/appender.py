@@ -1,4 +1,4 @@
-"""One writer's chain: rows in, one transaction, the head moved on. Synchronous; used from one thread at a time."""
+"""One writer's chain: rows in, one transaction, the head moved on. Synchronous; used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class RowRefused(AuditError):
     """A row that the record does not take (its id is taken, say): trying again is of no use, and other rows are not concerned."""
 
 
+def waits_for_disk(row: Row) -> bool:
+    """Tell whether *row* must have reached the disk itself, and not only the system's cache, before anybody goes on."""
+    return isinstance(row, DecisionRow) and row.runtime_mode == "write"
+
+
 def head_path(database: Path) -> Path:
     """Return where the heads of the record at *database* are kept."""
     return database.with_suffix(".head")
@@ -47,6 +52,8 @@ class Appender:
         self._writer = writer
         self._head = Head()
         self._is_full_sync: bool | None = None
+        self._busy_timeout_ms = int(busy_timeout_s * 1000)
+        self._is_patient = True
         self._since_checkpoint = 0
         self._is_gone = False
         self._db = open_for_writing(path, busy_timeout_s)
@@ -64,8 +71,20 @@ class Appender:
         """The last append, as this process remembers it."""
         return self._head
 
-    def append(self, rows: Sequence[Row]) -> None:
+    @property
+    def begins_log(self) -> bool:
+        """Tell whether the next rows may be the first of a new write-ahead log: its head is synced to the disk."""
+        return self._since_checkpoint == 0
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Tell whether `checkpoint` has something to do, which takes milliseconds."""
+        return self._since_checkpoint >= CHECKPOINT_ROWS
+
+    def append(self, rows: Sequence[Row], *, is_patient: bool = True) -> None:
         """Put *rows* on disk, all or none. Decisions must come before their outcomes, here or in an earlier call.
+
+        A lock that somebody else holds is waited for only by the patient.
 
         Raises RowRefused when one of them can never be taken, AuditError when the database cannot be written just now, or was
         deleted or replaced while in use: from then on until the process ends, for a deleted record is an incident.
@@ -74,7 +93,7 @@ class Appender:
             raise self._gone()
         try:
             batch, head = self._chained(rows)
-            self._commit(batch, needs_sync=any(isinstance(row, DecisionRow) and row.runtime_mode == "write" for row in rows))
+            self._commit(batch, needs_sync=any(map(waits_for_disk, rows)), is_patient=is_patient)
         except (*_BAD_ROW, TypeError, ValueError, OverflowError) as error:
             raise RowRefused(f"the audit record does not take this row: {error}") from error
         except (sqlite3.Error, OSError) as error:
@@ -94,7 +113,7 @@ class Appender:
         Return how many bytes of the log could not be moved, if they are more than LOG_LIMIT_BYTES: as long as anybody reads at an
         earlier state of the record, the log only grows.
         """
-        if self._since_checkpoint >= CHECKPOINT_ROWS:
+        if self.is_checkpoint_due:
             # The rows are safe where they are: a checkpoint that fails is tried again with the next ones.
             with contextlib.suppress(sqlite3.Error):
                 _, pages, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -118,13 +137,16 @@ class Appender:
             batch.setdefault(table, []).append((*stored, self._writer, seq, previous))
         return batch, Head(seq, previous)
 
-    def _commit(self, batch: dict[str, list[tuple[Value, ...]]], *, needs_sync: bool) -> None:
+    def _commit(self, batch: dict[str, list[tuple[Value, ...]]], *, needs_sync: bool, is_patient: bool) -> None:
         # The connection itself, not sqlite-utils' insert: that looks up the schema and builds the statement anew for every
         # row, 47 µs where this takes 2.
         connection = self._db.conn
         if needs_sync is not self._is_full_sync:
             connection.execute(f"PRAGMA synchronous = {'FULL' if needs_sync else 'NORMAL'}")
             self._is_full_sync = needs_sync
+        if is_patient is not self._is_patient:
+            connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms if is_patient else 0}")
+            self._is_patient = is_patient
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._heads.claim()

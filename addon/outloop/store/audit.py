@@ -1,10 +1,16 @@
-"""The audit writer: one thread, one connection; many rows share a commit, and nobody waits for the disk on the event loop."""
+"""The audit writer: one connection, used in turns by the event loop and by a thread; rows that come together share a commit.
+
+Handing a row to a thread and back costs more than to commit it. So rows are written on the loop itself where nothing has to be
+waited for: no lock that others hold, no fsync, no disk that was slow a moment ago. All else is the thread's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,13 +20,19 @@ from threading import Lock, Thread
 
 from outloop.core.errors import AuditError
 from outloop.core.ledger import EventRow, Row, UlidFactory, timestamp
-from outloop.store.appender import Appender, RowRefused
+from outloop.store.appender import Appender, RowRefused, waits_for_disk
 from outloop.store.heads import Head
 
 BATCH_ROWS = 500
 QUEUE_ROWS = 10_000
-LINGER_S = 0.01
+LINGER_S = 0.05
 RETRY_S = 1.0
+# A commit on the loop that took this long was a slow disk's: for a while the thread takes all of them.
+SLOW_S = 0.02
+SLOW_FOR_S = 0.25
+
+# How the thread is called.
+_SOON, _NOW = 1, 2
 
 
 @dataclass(slots=True)
@@ -35,6 +47,9 @@ class _Waiting:
     @property
     def is_awaited(self) -> bool:
         return self.arrival is not None or self.result is not None
+
+
+_Answer = tuple[list[_Waiting], AuditError | None]
 
 
 class AuditWriter:
@@ -60,11 +75,18 @@ class AuditWriter:
         self._path = path
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._rows: deque[_Waiting] = deque()
         self._in_hand: list[_Waiting] = []
         self._unsaved: list[_Waiting] = []
         self._lock = Lock()
+        self._turn = Lock()  # whoever holds it uses the appender
+        self._appender: Appender | None = None
         self._thread: Thread | None = None
+        self._bell: SimpleQueue[int] = SimpleQueue()
+        self._called = 0
+        self._turning: asyncio.AbstractEventLoop | None = None
+        self._slow_until_s = 0.0
+        self._is_stopping = False
         self._is_over = False
         self._is_log_reported = False
 
@@ -80,8 +102,8 @@ class AuditWriter:
         """
         with self._lock:
             if self._thread is None:
-                appender = Appender(self._path, self.writer, self._busy_timeout_s)
-                self._thread = Thread(target=self._run, args=(appender,), name="outloop-audit", daemon=True)
+                self._appender = Appender(self._path, self.writer, self._busy_timeout_s)
+                self._thread = Thread(target=self._run, args=(self._appender,), name="outloop-audit", daemon=True)
                 self._thread.start()
 
     async def commit(self, row: Row) -> None:
@@ -92,6 +114,12 @@ class AuditWriter:
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[None] = loop.create_future()
         self._put(_Waiting(row, loop=loop, arrival=arrival), limit=QUEUE_ROWS)
+        if waits_for_disk(row):
+            self._call(_NOW)
+        elif self._turning is not loop:
+            # Not at once: whoever commits in this turn of the loop shares the transaction.
+            self._turning = loop
+            loop.call_soon(self._write_here)
         await arrival
 
     def append(self, row: Row) -> None:
@@ -102,6 +130,8 @@ class AuditWriter:
         try:
             # Twice the room that commits have: the outcome of a request that was let through still fits.
             self._put(_Waiting(row), limit=2 * QUEUE_ROWS)
+            # It lingers a little: the next request's decision takes it along, for one commit instead of two.
+            self._call(_SOON)
         except AuditError as error:
             self._lose(1, error)
 
@@ -112,6 +142,7 @@ class AuditWriter:
         """
         result: Future[None] = Future()
         self._put(_Waiting(row, result=result), limit=QUEUE_ROWS)
+        self._call(_NOW)
         result.result()
 
     def event(
@@ -143,7 +174,8 @@ class AuditWriter:
         """Write what is waiting, and stop. Raises AuditError when rows had to be given up."""
         if self._thread is None:
             return
-        self._queue.put(None)
+        self._is_stopping = True
+        self._call(_NOW)
         self._thread.join()
         if self._unsaved:
             raise AuditError(
@@ -153,28 +185,86 @@ class AuditWriter:
     def _put(self, waiting: _Waiting, limit: int) -> None:
         if self._thread is None:
             self.start()
-        if self._queue.qsize() >= limit:
+        if len(self._rows) >= limit:
             raise AuditError(
                 "the audit queue is full", "the disk is slower than the requests: none is let through until it has caught up"
             )
-        self._queue.put(waiting)
-        if self._is_over:  # the thread may have ended between the question and the put: then nobody else answers
+        self._rows.append(waiting)
+        if self._is_over:  # the thread may have ended between the question and the answer: then nobody else refuses
             self._refuse(self._drained())
+
+    def _call(self, how: int) -> None:
+        """Have the thread write what waits. Called after rows were put, as the thread takes rows after it has listened."""
+        if how > self._called:
+            self._called = how
+            self._bell.put(how)
+
+    def _write_here(self) -> None:
+        """Write what waits, on the event loop, unless that could mean to wait: then the thread does it, and answers."""
+        self._turning = None
+        appender = self._appender
+        if not self._rows or appender is None:
+            return
+        start_s = time.monotonic()
+        if start_s < self._slow_until_s or not self._turn.acquire(blocking=False):
+            self._call(_NOW)
+            return
+        try:
+            batch = self._drained(BATCH_ROWS)
+            rows = [waiting.row for waiting in batch]
+            if self._is_over:
+                self._refuse(batch)
+                return
+            if self._unsaved or appender.begins_log or any(map(waits_for_disk, rows)):
+                self._hand_over(batch)
+                return
+            try:
+                appender.append(rows, is_patient=False)
+            except Exception:  # noqa: BLE001  (the thread tries again, with patience, or meets the same, and refuses)
+                self._hand_over(batch)
+                return
+            self.problem = None
+            if time.monotonic() - start_s > SLOW_S:
+                self._slow_until_s = start_s + SLOW_FOR_S
+        finally:
+            self._turn.release()
+        if self._rows or appender.is_checkpoint_due:
+            self._call(_NOW)
+        _answer(batch, None)
+
+    def _hand_over(self, batch: list[_Waiting]) -> None:
+        self._rows.extendleft(reversed(batch))
+        self._call(_NOW)
 
     def _run(self, appender: Appender) -> None:
         try:
             is_stopping = False
             while not is_stopping:
-                self._in_hand, is_stopping = self._next_batch()
-                self._write(appender, self._in_hand)
-                self._in_hand = []
-                self._report_log(appender.checkpoint())
+                self._listen()
+                is_stopping = self._is_stopping  # asked before the rows are taken: what was put before it is still written
+                self._write_all(appender)
         finally:
             # Also after an error nobody foresaw: whoever waits, or comes later, is refused instead of left waiting.
-            self._is_over = True
-            self._refuse([*self._in_hand, *self._drained()])
-            self.head = appender.head
-            appender.close()
+            with self._turn:
+                self._is_over = True
+                self._refuse([*self._in_hand, *self._drained()])
+                self.head = appender.head
+                appender.close()
+
+    def _write_all(self, appender: Appender) -> None:
+        is_first = True
+        while self._rows or (is_first and self._unsaved):
+            is_first = False
+            with self._turn:
+                self._in_hand = self._drained(BATCH_ROWS)
+                answers = self._write(appender, self._in_hand)
+                self._in_hand = []
+            # Not before the turn is over: a request that is answered may bring the next row at once.
+            for batch, error in answers:
+                _answer(batch, error)
+        with self._turn:
+            held_bytes = appender.checkpoint()
+        self._report_log(held_bytes)
 
     def _report_log(self, held_bytes: int) -> None:
         """Record, once in the life of a process, that a reader keeps the write-ahead log from being emptied."""
@@ -183,37 +273,23 @@ class AuditWriter:
             size = f"{held_bytes // 1_000_000} MB of the write-ahead log wait for a program that has read in audit.db for long"
             self.append(self.event("record_log_grows", detail=f"{size}: `fuser` names it"))
 
-    def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        batch: list[_Waiting] = []
-        is_awaited = False
-        try:
-            waiting = self._queue.get(timeout=RETRY_S if self._unsaved else None)
-            while waiting is not None:
-                batch.append(waiting)
-                if len(batch) == BATCH_ROWS:
-                    return batch, False
-                is_awaited = is_awaited or waiting.is_awaited
-                # An outcome that nobody waits for lingers a little: the next request's decision takes it along, for one
-                # commit instead of two.
-                waiting = self._queue.get_nowait() if is_awaited else self._queue.get(timeout=LINGER_S)
-        except Empty:
-            return batch, False
-        return batch, True
+    def _listen(self) -> None:
+        """Return when there is something to write: at once where somebody waits for it, else a little later."""
+        with contextlib.suppress(Empty):
+            if self._bell.get(timeout=RETRY_S if self._unsaved else None) == _SOON:
+                self._bell.get(timeout=LINGER_S)
+        self._called = 0
 
-    def _write(self, appender: Appender, batch: list[_Waiting]) -> None:
+    def _write(self, appender: Appender, batch: list[_Waiting]) -> list[_Answer]:
         batch = [*self._unsaved, *batch]
-        if not batch:
-            return
         try:
             appender.append([waiting.row for waiting in batch])
         except RowRefused as error:
             self._unsaved = []
             if len(batch) > 1:  # one bad row is not to take the others with it
-                for waiting in batch:
-                    self._write(appender, [waiting])
-            else:
-                _answer(batch, error)
-                self._lose(sum(not waiting.is_awaited for waiting in batch), error)
+                return [answer for waiting in batch for answer in self._write(appender, [waiting])]
+            self._lose(sum(not waiting.is_awaited for waiting in batch), error)
+            return [(batch, error)]
         except AuditError as error:
             # Those who queued up meanwhile have waited as long: they are answered too, not made to wait once more.
             batch += self._drained()
@@ -221,24 +297,15 @@ class AuditWriter:
             self._unsaved = unsaved[:QUEUE_ROWS]
             self._lose(len(unsaved) - len(self._unsaved), error)
             self.problem = error
-            _answer(batch, error)
-        else:
-            self._unsaved = []
-            self.problem = None
-            _answer(batch, None)
+            return [(batch, error)]
+        self._unsaved = []
+        self.problem = None
+        return [(batch, None)]
 
-    def _drained(self) -> list[_Waiting]:
+    def _drained(self, limit: int = 2 * QUEUE_ROWS) -> list[_Waiting]:
         drained: list[_Waiting] = []
-        is_stopping = False
-        with contextlib.suppress(Empty):
-            while True:
-                waiting = self._queue.get_nowait()
-                if waiting is None:
-                    is_stopping = True
-                else:
-                    drained.append(waiting)
-        if is_stopping and not self._is_over:
-            self._queue.put(None)
+        while self._rows and len(drained) < limit:
+            drained.append(self._rows.popleft())
         return drained
 
     def _refuse(self, rows: list[_Waiting]) -> None:
