@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 
@@ -130,9 +131,10 @@ def _runtime_mode(exchange: Exchange) -> str | None:
 
 def _masked_piece(piece: str) -> str:
     name, sign, _ = piece.partition("=")
-    try:
-        plain = parse_query(name)
-    except MalformedRequest:
-        plain = ()
-    said = plain[0][0] if plain else name
-    return f"{name}={MASK}" if sign and is_telling(said) else piece
+    if not sign:
+        return piece
+    said = name
+    if "%" in name or "+" in name:  # else it reads as it stands
+        with contextlib.suppress(MalformedRequest):
+            said = parse_query(name)[0][0]
+    return f"{name}={MASK}" if is_telling(said) else piece
