@@ -96,7 +96,9 @@ def _exchanges(recorder: Recorder, method: str, count: int) -> list[Exchange]:
     exchanges = []
     for number in range(count):
         target = f"/users/me/events/{number}?count=100"
-        exchange = Exchange(recorder.new_id(), Agent("acme", "claude"), Said(method, "https", HOST, 443, target), time.monotonic())
+        exchange = Exchange(
+            recorder.new_id(), Agent("acme", "claude"), Said(method, "https", HOST, 443, target), time.monotonic()
+        )
         exchange.workspace, exchange.service = workspace, service
         exchange.request = Request(method, "https", HOST, 443, canonical_path(target.partition("?")[0]), (("count", "100"),))
         exchange.phase, exchange.sent_s, exchange.secret_exposed = Phase.SENT, time.monotonic(), 0

@@ -11,12 +11,13 @@ samples are looked up, in a set of all the g-byte pieces a needle has at its sta
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from base64 import b64encode, urlsafe_b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
 from outloop.core.secret import Secret
@@ -27,8 +28,9 @@ _ESCAPES_MAXIMUM = 32
 _PAD = ord("=")
 _ESCAPED_BYTES = 18  # the longest that one byte becomes: \u0041 with every character of it percent-encoded, or the reverse
 _PERCENT = re.compile(rb"%[0-9A-Fa-f][0-9A-Fa-f]")
-_BACKSLASH = re.compile(rb"\\(?:/|u00[0-9A-Fa-f][0-9A-Fa-f])")
-_CODE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
+_CODE = rb"\\u00([0-9A-Fa-f]{2})"
+_ASCII_CODE = rb"\\u00([0-7][0-9A-Fa-f])"  # which leaves out the letters that JSON is full of, as \u00e9
+_CROWDED_BYTES = 64
 
 
 class _Samples:
@@ -77,6 +79,9 @@ class Needles:
     few: tuple[bytes, ...]
     samples: tuple[_Samples, ...]
     longest_bytes: int
+    has_backslash: bool
+    code: re.Pattern[bytes]
+    escape: re.Pattern[bytes]
 
     @classmethod
     def compile(cls, secrets: Iterable[Secret]) -> Needles:
@@ -86,15 +91,30 @@ class Needles:
         long = [needle for needle in needles if len(needle) >= _LONG_BYTES]
         few = short if len(short) <= _FEW_NEEDLES else []
         sampled = [group for group in (long, [] if few else short) if group]
-        return cls(tuple(few), tuple(map(_Samples, sampled)), max(map(len, needles), default=0))
+        every = b"".join(needles)
+        code = _ASCII_CODE if every.isascii() else _CODE
+        return cls(
+            few=tuple(few),
+            samples=tuple(map(_Samples, sampled)),
+            longest_bytes=max(map(len, needles), default=0),
+            has_backslash=b"\\" in every,
+            code=re.compile(code),
+            escape=re.compile(code + rb"|\\/"),
+        )
 
     def with_signatures(self, signatures: Iterable[Secret]) -> Needles:
         """Return needles for *signatures* as well, for one exchange: a few more to look for, with nothing prepared."""
         added = tuple(needle for signature in signatures for needle in dict.fromkeys(_needles(signature.reveal())))
-        return Needles(self.few + added, self.samples, max(self.longest_bytes, *map(len, added))) if added else self
+        if not added:
+            return self
+        has_backslash = self.has_backslash or any(b"\\" in needle for needle in added)
+        longest_bytes = max(self.longest_bytes, *map(len, added))
+        return replace(self, few=self.few + added, longest_bytes=longest_bytes, has_backslash=has_backslash)
 
     def stand_in(self, text: bytes) -> bool:
         """Tell whether a secret stands in *text*, plain or escaped."""
+        if not self.has_backslash and text.count(b"\\") > len(text) // _CROWDED_BYTES:
+            text = text.replace(b"\\/", b"/")  # parts no needle that was whole before, so that one look is enough
         return self._bare_in(text) or any(self._bare_in(reading) for reading in self._readings(text))
 
     def _bare_in(self, text: bytes) -> bool:
@@ -103,17 +123,20 @@ class Needles:
     def _readings(self, text: bytes) -> Iterator[bytes]:
         """Yield what surrounds the escapes in *text* with those undone."""
         if b"%" in text and (coded := self._surroundings(text, _PERCENT)):
-            once = unquote_to_bytes(coded)
+            once = _unquoted(coded)
             yield once
             if _PERCENT.search(once):
-                yield unquote_to_bytes(once)
-            if _BACKSLASH.search(once):
-                yield _unescaped(once)
-        if b"\\" in text and (coded := self._surroundings(text, _BACKSLASH)):
-            plain = _unescaped(coded)
+                yield _unquoted(once)
+            if self.escape.search(once):
+                yield self._unescaped(once)
+        if b"\\" in text and (coded := self._surroundings(text, self.escape)):
+            plain = self._unescaped(coded)
             yield plain
             if _PERCENT.search(plain):
-                yield unquote_to_bytes(plain)
+                yield _unquoted(plain)
+
+    def _unescaped(self, text: bytes) -> bytes:
+        return self.code.sub(lambda match: bytes.fromhex(match[1].decode()), text.replace(b"\\/", b"/"))
 
     def _surroundings(self, text: bytes, escape: re.Pattern[bytes]) -> bytes:
         """Return the parts of *text* near enough to an *escape* to hold a needle with one in it, kept apart by line feeds.
@@ -146,8 +169,20 @@ def _needles(secret: bytes) -> Iterator[bytes]:
             yield bytes(one for one, other in zip(*pair, strict=True) if one == other != _PAD)
 
 
-def _unescaped(text: bytes) -> bytes:
-    return _CODE.sub(lambda match: bytes.fromhex(match[1].decode()), text.replace(b"\\/", b"/"))
+def _unquoted(text: bytes) -> bytes:
+    """Return *text* with percent-encodings undone once.
+
+    Read as the escapes of a Python literal, which is C's work at once; a sign that begins none is an error there, and then each
+    is looked at by itself.
+    """
+    last = text.rfind(b"%")
+    cut = last if last >= len(text) - 2 and last >= 0 else len(text)  # one that is not whole yet, as a stream is cut anywhere
+    text, rest = text[:cut], text[cut:]
+    try:
+        plain = bytes(codecs.escape_decode(text.replace(b"\\", b"\\\\").replace(b"%", b"\\x"))[0])
+    except ValueError:
+        plain = unquote_to_bytes(text)
+    return plain + rest
 
 
 class ExposureCheck:

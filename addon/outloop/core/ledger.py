@@ -118,9 +118,7 @@ def values(row: Row) -> tuple[Value, ...]:
         [
             # Nearly every value is one of these three: the rest is worth a call each, these are not.
             value
-            if value is None
-            or type(value) is whole
-            or (type(value) is str and len(value) <= TEXT_LIMIT and value.isprintable())
+            if value is None or type(value) is whole or (type(value) is str and len(value) <= TEXT_LIMIT and value.isprintable())
             else _plain(name, value)
             for name, whole, value in zip(COLUMNS[table], _WHOLE[table], _FIELDS[table](row), strict=True)
         ]

@@ -92,14 +92,15 @@ class ScrubSet:
     def _views(self, raw: bytes, context: bytes) -> Iterator[View]:
         """Yield each view of *raw* that is worth making: each has one more spelling undone than the one before."""
         view: View | None = None
-        for _ in range(ESCAPE_LEVELS):
-            before = view
-            for escape in self.escapes:
-                if deeper := escape.undone(raw if view is None else view.text, context, view):
-                    yield deeper
-                    view = deeper
-            if view is before:
-                break
+        fruitless = 0
+        for escape in self.escapes * ESCAPE_LEVELS:
+            if deeper := escape.undone(raw if view is None else view.text, context, view):
+                yield deeper
+                view, fruitless = deeper, 0
+            else:
+                fruitless += 1
+                if fruitless == len(self.escapes):  # each has been asked about this very text
+                    break
         for line_break in _BREAKS:
             if deeper := line_break.undone(raw if view is None else view.text, context, view):
                 yield deeper

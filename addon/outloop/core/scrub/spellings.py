@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import html.entities
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import groupby, product
 from operator import itemgetter
 
+from outloop.core.scrub.undoing import percent_value, undone_by_kind
 from outloop.core.scrub.views import Spelling
 
 ESCAPE_STARTERS = (b"%", b"\\", b"&")
@@ -73,17 +75,26 @@ def breaks() -> tuple[Spelling, ...]:
     return tuple(
         Spelling(
             starts=(start,),
-            # The first byte stands outside of the look-ahead: a literal one is searched for quickly.
+            # What is literal stands outside of the look-ahead: it is searched for quickly.
             trigger=re.compile(first + rb"(?=" + rest + rb"(?<=" + _RUN + whole + rb")" + _AFTER_BREAK + rb")"),
             token=re.compile(token + rb"[ \t]*"),
             value=b"",
+            outside=rb"[^\r\n\t \\rn]",
+            undo=undo,
         )
-        for start, first, rest, whole, token in (
-            (b"\n", rb"\n", rb"", rb"\n", rb"\n"),
-            (b"\n", rb"\n", rb"", rb"\r\n", rb"\r\n"),
-            (b"\\n", rb"\\", rb"n", rb"\\n", rb"\\(?:r\\)?n"),
+        for start, first, rest, whole, token, undo in (
+            (b"\n", rb"\n", rb"", rb"\n", rb"\n", partial(_without, b"\n")),
+            (b"\n", rb"\n", rb"", rb"\r\n", rb"\r\n", partial(_without, b"\r\n")),
+            (b"\\n", rb"\\n", rb"", rb"\\n", rb"\\(?:r\\)?n", None),
         )
     )
+
+
+def _without(line_break: bytes, text: bytes) -> bytes:
+    """Return *text* without *line_break* and the blanks that follow it."""
+    if line_break + b" " in text or line_break + b"\t" in text:
+        return re.sub(re.escape(line_break) + rb"[ \t]*", b"", text)
+    return text.replace(line_break, b"")
 
 
 def escapes(secret_bytes: Iterable[int]) -> tuple[Spelling, ...]:
@@ -106,28 +117,43 @@ def _trigger(sign: bytes, rest: bytes, near: bytes, following: int) -> re.Patter
 
 
 def _pairs(wanted: list[int]) -> bytes:
-    """Return the pattern of the two hex digits of a byte in *wanted* (sorted)."""
+    """Return the pattern of the two hex digits of a byte in *wanted* (sorted), in either case."""
     by_high = groupby((f"{byte:02x}" for byte in wanted), key=itemgetter(0))
-    return b"(?i:" + "|".join(f"{high}[{''.join(pair[1] for pair in pairs)}]" for high, pairs in by_high).encode() + b")"
+    halves = ((high, {digit for pair in pairs for digit in (pair[1], pair[1].upper())}) for high, pairs in by_high)
+    # Both cases written out: where a pattern ignores case, it is matched at half the speed.
+    return (
+        b"(?:"
+        + "|".join(f"[{''.join(sorted({high, high.upper()}))}][{''.join(sorted(low))}]" for high, low in halves).encode()
+        + b")"
+    )
 
 
 def _slash(near: bytes) -> Spelling:
     """Return the escape that some servers put into every URL in their JSON: worth a way of its own."""
-    return Spelling((b"\\/",), _trigger(rb"\\", rb"/", near, 5), re.compile(rb"\\/"), b"/")
+    trigger = _trigger(rb"\\", rb"/", near, 5)
+    return Spelling(
+        (b"\\/",), trigger, re.compile(rb"\\/"), b"/", outside=rb"[^\\]", undo=lambda text: text.replace(b"\\/", b"/")
+    )
 
 
 def _percent(wanted: list[int], near: bytes) -> Spelling:
-    table = {
-        b"%" + "".join(digits).encode(): bytes([byte])
-        for byte in wanted
-        for digits in product(*({digit, digit.upper()} for digit in f"{byte:02x}"))
-    }
+    heads = [b"%" + pair for pair in _cased(wanted)]
+    token = re.compile(b"%" + _pairs(wanted))
     return Spelling(
-        starts=tuple(sorted({pair[:2] for pair in table})),
+        starts=tuple(sorted({head[:2] for head in heads})),
         trigger=_trigger(b"%", _pairs(wanted), near, 6),
-        token=re.compile(b"%" + _pairs(wanted)),
-        value=lambda match: table[match[0]],
+        token=token,
+        value=percent_value,
+        outside=rb"[^%]{2}",
+        heads=heads,
+        undo=partial(undone_by_kind, token, percent_value),
     )
+
+
+def _cased(wanted: list[int]) -> Iterator[bytes]:
+    """Yield the two hex digits of each byte in *wanted*, in every mix of cases."""
+    for byte in wanted:
+        yield from {"".join(digits).encode() for digits in product(*({digit, digit.upper()} for digit in f"{byte:02x}"))}
 
 
 def _backslash(own: frozenset[int], wanted: list[int], near: bytes) -> Spelling:
@@ -145,11 +171,22 @@ def _backslash(own: frozenset[int], wanted: list[int], near: bytes) -> Spelling:
             return bytes.fromhex(token[1:].decode())
         return token or b"\\"
 
+    single = [b"\\" + bytes([byte]) for byte in own & set(b"\"'\\")]
+    token = re.compile(rb"\\{1,8}(?:" + last + rb")" + doubled)
+    pairs = list(_cased(wanted))
     return Spelling(
-        starts=(b"\\u00" if max(own) < 0x80 else b"\\u", b"\\x", *(b"\\" + bytes([byte]) for byte in own & set(b"\"'\\"))),
+        starts=(b"\\u00" if max(own) < 0x80 else b"\\u", b"\\x", *single),
         trigger=_trigger(rb"\\", last + (rb"|\\" if doubled else b""), near, 5),
-        token=re.compile(rb"\\{1,8}(?:" + last + rb")" + doubled),
+        token=token,
         value=value,
+        heads=[
+            *([b"\\u00" + pair for pair in pairs] if max(own) < 0x80 else [b"\\u"]),
+            *(b"\\x" + pair for pair in pairs),
+            b"\\/",
+            *single,
+        ],
+        outside=rb"[^\\]{6}",
+        undo=partial(undone_by_kind, token, value),
     )
 
 
@@ -170,5 +207,17 @@ def _reference(own: frozenset[int], wanted: list[int], near: bytes) -> Spelling:
         return chr(int(token[1:])).encode() if token[:1] == b"#" else _ENTITIES[token]
 
     token = b"&(?:amp;){0,3}(?:" + last + b");"
-    starts = {b"&#", b"&amp;", *(b"&" + name[:2] for name, character in _ENTITIES.items() if character[0] in own)}
-    return Spelling(tuple(sorted(starts)), _trigger(b"&", token[1:], near, 7), re.compile(token), value)
+    own_names = [name for name, character in _ENTITIES.items() if character[0] in own]
+    codes = [b"#%d" % byte for byte in wanted] + [b"#" + sign + pair for sign in (b"x", b"X") for pair in _cased(wanted)]
+    codes += [b"#0", *(b"#" + pair for pair in (b"x0", b"X0", b"xa", b"xA", b"Xa", b"XA", b"xd", b"xD", b"Xd", b"XD"))]
+    if max(own) >= 0x80:
+        codes = [b"#"]
+    return Spelling(
+        starts=tuple(sorted({b"&#", b"&amp;", *(b"&" + name[:2] for name in own_names)})),
+        trigger=_trigger(b"&", token[1:], near, 7),
+        token=re.compile(token),
+        value=value,
+        heads=[b"&" + amp + head for amp in (b"", b"amp;") for head in (*codes, *own_names, b"amp;#", b"amp;amp;")],
+        outside=rb"[^&\#;A-Za-z0-9]",
+        undo=partial(undone_by_kind, re.compile(token), value),
+    )
