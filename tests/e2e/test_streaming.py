@@ -277,7 +277,7 @@ def test_a_download_that_the_upstream_cuts_is_cut_for_the_agent(stage: Stage, en
 
 
 def test_a_bomb_is_cut_and_memory_stays_flat(stage: Stage) -> None:
-    bomb = gzip.compress(b"\0" * 256 * MEBIBYTE)
+    bomb = gzip.compress(b"\0" * 512 * MEBIBYTE)
     before = resident_bytes(stage.proxy, "VmHWM")
     stage.upstream.on("GET /bomb", chunked(bomb, headers=[("Content-Encoding", "gzip")]))
 
@@ -285,7 +285,19 @@ def test_a_bomb_is_cut_and_memory_stays_flat(stage: Stage) -> None:
 
     assert answer.exit_code in CURL_PARTIAL
     assert stage.wait_for_row(path="/bomb")["reason"] == "scrub_failed"
-    assert resident_bytes(stage.proxy, "VmHWM") - before < 160 * MEBIBYTE
+    assert resident_bytes(stage.proxy, "VmHWM") - before < 96 * MEBIBYTE
+
+
+def test_a_small_reply_that_grows_large_is_not_held_several_times_over(stage: Stage, tmp_path: Path) -> None:
+    grown = b"\0" * 30 * MEBIBYTE
+    stage.upstream.on("GET /grows", reply(gzip.compress(grown), headers=[("Content-Encoding", "gzip")]))
+    before = resident_bytes(stage.proxy, "VmHWM")
+
+    answer = stage.curl("/grows", "-o", str(tmp_path / "grown"))
+
+    assert answer.exit_code == 0
+    assert (tmp_path / "grown").read_bytes() == grown
+    assert resident_bytes(stage.proxy, "VmHWM") - before < 96 * MEBIBYTE
 
 
 def test_what_is_echoed_in_the_head_is_taken_out(stage: Stage) -> None:

@@ -102,17 +102,21 @@ class BodyCleaner:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return what of the body may leave, in pieces, none of them empty; an empty list while everything is held back."""
+        return list(self.pieces(data))
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `feed` returns, each piece as soon as it is clean: a few kilobytes may decode to many megabytes."""
         return self._guarded(self._fed(data))
 
     def finish(self) -> list[bytes]:
         """Return the rest. Raises ScrubError when the coded body ended early."""
-        return self._guarded(self._finished())
+        return list(self._guarded(self._finished()))
 
-    def _guarded(self, pieces: Iterator[bytes]) -> list[bytes]:
+    def _guarded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if self._failure is not None:
             raise self._failure
         try:
-            return list(pieces)
+            yield from pieces
         except ScrubError as failure:
             self._failure = failure
             raise

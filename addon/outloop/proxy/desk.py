@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from mitmproxy import http
@@ -45,7 +45,7 @@ class Desk(Protocol):
         """Return the exchange of the tunnel that an agent's connection was opened for, None where it was for something else."""
         ...
 
-    def stream_of(self, flow: http.HTTPFlow) -> Callable[[bytes], list[bytes]] | None:
+    def stream_of(self, flow: http.HTTPFlow) -> Callable[[bytes], Iterator[bytes]] | None:
         """Return what the response's body streams through, None where it is collected."""
         ...
 

@@ -5,7 +5,7 @@ An exchange is the only thing the wire believes: without one that was released, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -114,7 +114,7 @@ class Exchange:
     has_left: bool = False
     body_overflow: bool = False
     body_since_s: float | None = None
-    stream: Callable[[bytes], list[bytes]] | None = None
+    stream: Callable[[bytes], Iterator[bytes]] | None = None
     is_coded: bool = False
     is_cut: bool = False
     decoys: list[str] = field(default_factory=list)

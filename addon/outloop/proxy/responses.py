@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 
 from mitmproxy import http
@@ -19,6 +19,7 @@ from outloop.proxy.flows import field_values
 from outloop.proxy.vault import Opened
 
 BUFFERED_BYTES = 64 * 1024
+CODED_BYTES = 8 * 1024  # what is compressed may grow a thousandfold, and would be held several times over
 
 # Digests of a body that scrubbing may change, the coding that was taken off, offers of another transport that would lead
 # around the proxy (RFC 7838), and fields that only Outloop may set.
@@ -82,7 +83,8 @@ def is_small(request: http.Request, response: http.Response) -> bool:
     if request.method == "HEAD" or response.status_code in _BODILESS or response.status_code < 200:
         return True
     declared = response.headers.get("content-length", "")
-    return declared.isascii() and declared.isdigit() and int(declared) <= BUFFERED_BYTES
+    limit = CODED_BYTES if content_coding(response) else BUFFERED_BYTES
+    return declared.isascii() and declared.isdigit() and int(declared) <= limit
 
 
 def clean_whole(exchange: Exchange, response: http.Response) -> None:
@@ -106,7 +108,8 @@ def stream(exchange: Exchange, response: http.Response, *, chunked: bool, abort:
     """Have the body of *response* cleaned piece by piece; *abort* cuts the transfer so that no client takes it for whole.
 
     A stream callable is nobody's hook: mitmproxy crashes on its exceptions and the agent hangs. This one guards itself. It
-    returns a list and never ``b""``, which would end a chunked message in the middle.
+    yields each piece when mitmproxy asks for it, so that what a few bytes decode to is never held as a whole, and never ``b""``,
+    which would end a chunked message in the middle.
     """
     response.headers.pop("content-length", None)
     response.headers.pop("transfer-encoding", None)
@@ -114,19 +117,18 @@ def stream(exchange: Exchange, response: http.Response, *, chunked: bool, abort:
         response.headers["Transfer-Encoding"] = "chunked"
     is_cut = False
 
-    def cleaned(data: bytes) -> list[bytes]:
+    def cleaned(data: bytes) -> Iterator[bytes]:
         nonlocal is_cut
         if is_cut:
-            return []
+            return
         try:
             cleaner = exchange.cleaner
             if cleaner is None:
                 raise ScrubError("the response was not set up for cleaning")
-            pieces = cleaner.feed(data) if data else cleaner.finish()
-            exchange.scrubbed += cleaner.hits - exchange.streamed_hits
-            exchange.streamed_hits = cleaner.hits
-            exchange.response_bytes += sum(map(len, pieces))
-            return pieces
+            for piece in cleaner.pieces(data) if data else cleaner.finish():
+                _count(exchange, cleaner, piece)
+                yield piece
+            _count(exchange, cleaner)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  (cuts off)
@@ -135,9 +137,14 @@ def stream(exchange: Exchange, response: http.Response, *, chunked: bool, abort:
             exchange.reason = Reason.SCRUB_FAILED
             exchange.error = str(error) if isinstance(error, ScrubError) else f"unexpected {type(error).__name__}"
             abort(exchange.error)
-            return []
 
     response.stream = exchange.stream = cleaned
+
+
+def _count(exchange: Exchange, cleaner: BodyCleaner, piece: bytes = b"") -> None:
+    exchange.scrubbed += cleaner.hits - exchange.streamed_hits
+    exchange.streamed_hits = cleaner.hits
+    exchange.response_bytes += len(piece)
 
 
 def _opened(exchange: Exchange) -> Opened:

@@ -152,7 +152,7 @@ class Traffic:
         opened = self.connections.get(client_id)
         return opened.exchange if opened else None
 
-    def stream_of(self, flow: http.HTTPFlow) -> Callable[[bytes], list[bytes]] | None:
+    def stream_of(self, flow: http.HTTPFlow) -> Callable[[bytes], Iterator[bytes]] | None:
         """Return what the response's body streams through, None where it is collected (desk.Desk)."""
         exchange = self.of(flow)
         return exchange.stream if exchange else None
