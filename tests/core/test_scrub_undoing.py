@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from outloop.core.exposure import _unquoted
-from outloop.core.scrub import Scrubber, ScrubSet
+from outloop.core.scrub import Scrubber, ScrubSet, scrub
 from outloop.core.scrub.matcher import Matcher
 from outloop.core.scrub.spellings import breaks, escapes
 from outloop.core.scrub.views import Spelling, View, is_triggered
@@ -76,6 +77,21 @@ def test_the_way_back_is_the_same_from_nearby_as_from_the_start(text: bytes, tim
 @example(b"a%4")
 def test_the_check_undoes_percent_signs_as_the_standard_library_does(text: bytes) -> None:
     assert _unquoted(text) == unquote_to_bytes(text)
+
+
+ALL = ScrubSet.compile(map(Secret, SECRETS))
+PLAIN_OR_ESCAPED = st.sampled_from(SECRETS).flatmap(
+    lambda secret: st.sampled_from(
+        [secret, secret.hex().encode(), quote(secret, safe="").encode(), json.dumps(secret.decode())[1:-1].encode()]
+    )
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.lists(PIECES | PLAIN_OR_ESCAPED, max_size=6).map(b"".join), min_size=1, max_size=5))
+def test_what_stands_in_a_part_of_lines_is_found_in_all_of_them(parts: list[bytes]) -> None:
+    if not scrub(ALL, b"\n".join(parts))[1]:
+        assert [scrub(ALL, part) for part in parts] == [(part, 0) for part in parts]
 
 
 SECRET = SECRETS[0]

@@ -13,7 +13,9 @@ from outloop.core.cleaning import BodyCleaner, clean_value
 from outloop.core.errors import ScrubError
 from outloop.core.exposure import ExposureCheck
 from outloop.core.model import Reason
+from outloop.core.outgoing import Fields
 from outloop.core.refusal import AUDIT_HEADER
+from outloop.core.scrub import ScrubSet
 from outloop.proxy.exchange import Exchange
 from outloop.proxy.flows import field_values
 from outloop.proxy.vault import Opened
@@ -40,20 +42,9 @@ def cleaned_head(exchange: Exchange, upstream: http.Response) -> http.Response:
         raise ScrubError("the upstream switched to another protocol")
     if any(value.strip().lower() not in ("chunked", "identity") for value in field_values(upstream, b"transfer-encoding")):
         raise ScrubError("the response has a transfer coding that nobody asked for")
-    hits = 0
-    fields: list[tuple[bytes, bytes]] = []
-    for name, value in upstream.headers.fields:
-        if name.lower().replace(b"_", b"-") in DROPPED:
-            continue
-        clean_name, name_hits = clean_value(opened.scrub_set, name)
-        clean, value_hits = clean_value(opened.scrub_set, value)
-        hits += name_hits + value_hits
-        if not name_hits:
-            fields.append((clean_name, clean))
-    reason, reason_hits = clean_value(opened.scrub_set, upstream.data.reason)
-    if reason_hits:
-        reason = status_codes.RESPONSES.get(upstream.status_code, "").encode()
-    exchange.scrubbed += hits + reason_hits
+    kept = tuple(field for field in upstream.headers.fields if field[0].lower().replace(b"_", b"-") not in DROPPED)
+    reason, fields, hits = _cleaned_lines(opened.scrub_set, upstream, kept)
+    exchange.scrubbed += hits
     fields.append((AUDIT_HEADER.encode(), exchange.id.encode()))
     measure_head(opened, reason, fields)
     exchange.secret_exposed = 0
@@ -64,6 +55,25 @@ def cleaned_head(exchange: Exchange, upstream: http.Response) -> http.Response:
     response.data.trailers = None
     exchange.cleaner = BodyCleaner(opened.scrub_set, ExposureCheck(opened.needles), content_coding(upstream))
     return response
+
+
+def _cleaned_lines(scrub_set: ScrubSet, upstream: http.Response, kept: Fields) -> tuple[bytes, list[tuple[bytes, bytes]], int]:
+    """Return the reason phrase and the fields without any secret, and how often something was taken out."""
+    reason = upstream.data.reason
+    # One look at all of it is enough where it finds nothing: whatever stands in a part stands in the whole.
+    if not clean_value(scrub_set, b"\n".join([reason, *(part for field in kept for part in field)]))[1]:
+        return reason, list(kept), 0
+    reason, hits = clean_value(scrub_set, reason)
+    if hits:
+        reason = status_codes.RESPONSES.get(upstream.status_code, "").encode()
+    fields: list[tuple[bytes, bytes]] = []
+    for name, value in kept:
+        _, name_hits = clean_value(scrub_set, name)
+        clean, value_hits = clean_value(scrub_set, value)
+        hits += name_hits + value_hits
+        if not name_hits:
+            fields.append((name, clean))
+    return reason, fields, hits
 
 
 def measure_head(opened: Opened, reason: bytes, fields: list[tuple[bytes, bytes]]) -> None:
