@@ -87,7 +87,7 @@ async def _recorded(path: Path, method: str, rows: int, at_once: int) -> tuple[l
 
 def _opened() -> Opened:
     secrets = [Secret(f"not-a-real-token-{number:02}-0123456789abcdef".encode()) for number in range(20)]
-    return Opened({}, ScrubSet.compile(secrets), Needles.compile(secrets))
+    return Opened({}, {}, ScrubSet.compile(secrets), Needles.compile(secrets))
 
 
 def _exchanges(recorder: Recorder, method: str, count: int) -> list[Exchange]:

@@ -51,7 +51,7 @@ class Cleaning:
         values = [f"fake-{number:02}-{''.join(random.choices(_LETTERS, k=40))}".encode() for number in range(SECRETS)]
         self.needle = values[0]
         secrets = list(map(Secret, values))
-        self.opened = Opened({}, ScrubSet.compile(secrets), Needles.compile(secrets))
+        self.opened = Opened({}, {}, ScrubSet.compile(secrets), Needles.compile(secrets))
 
     def clean(self, pieces: list[bytes]) -> int:
         """Clean a body; return how many bytes left."""

@@ -9,11 +9,11 @@ from copy import copy
 from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
+from outloop.core.auth import Fields
 from outloop.core.cleaning import BodyCleaner, clean_value
 from outloop.core.errors import ScrubError
 from outloop.core.exposure import ExposureCheck
 from outloop.core.model import Reason
-from outloop.core.outgoing import Fields
 from outloop.core.refusal import AUDIT_HEADER
 from outloop.core.scrub import ScrubSet
 from outloop.proxy.exchange import Exchange
