@@ -119,7 +119,10 @@ class AuditWriter:
         elif self._turning is not loop:
             # Not at once: whoever commits in this turn of the loop shares the transaction.
             self._turning = loop
-            loop.call_soon(self._write_here)
+            try:
+                await asyncio.sleep(0)
+            finally:  # also when this one was cancelled: the others count on it
+                self._write_here(loop)
         await arrival
 
     def append(self, row: Row) -> None:
@@ -199,7 +202,7 @@ class AuditWriter:
             self._called = how
             self._bell.put(how)
 
-    def _write_here(self) -> None:
+    def _write_here(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write what waits, on the event loop, unless that could mean to wait: then the thread does it, and answers."""
         self._turning = None
         appender = self._appender
@@ -230,7 +233,7 @@ class AuditWriter:
             self._turn.release()
         if self._rows or appender.is_checkpoint_due:
             self._call(_NOW)
-        _answer(batch, None)
+        _answer(batch, None, here=loop)
 
     def _hand_over(self, batch: list[_Waiting]) -> None:
         self._rows.extendleft(reversed(batch))
@@ -320,7 +323,8 @@ class AuditWriter:
             self.problem = error
 
 
-def _answer(batch: Iterable[_Waiting], error: AuditError | None) -> None:
+def _answer(batch: Iterable[_Waiting], error: AuditError | None, here: asyncio.AbstractEventLoop | None = None) -> None:
+    """Tell everyone in *batch*; *here* is the loop whose own thread this is."""
     arrivals: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for waiting in batch:
         if waiting.result is not None:
@@ -329,7 +333,10 @@ def _answer(batch: Iterable[_Waiting], error: AuditError | None) -> None:
             arrivals.setdefault(waiting.loop, []).append(waiting.arrival)
     for loop, futures in arrivals.items():
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-            loop.call_soon_threadsafe(_settle, futures, error)
+            if loop is here:
+                _settle(futures, error)
+            else:
+                loop.call_soon_threadsafe(_settle, futures, error)
 
 
 def _settle(futures: Iterable[asyncio.Future[None] | Future[None]], error: AuditError | None) -> None:
