@@ -447,6 +447,9 @@ def test_a_full_queue_refuses_at_once(path: Path) -> None:
     writer.start()
     release = locked(path)
     row = event("filler")
+    writer.append(row)
+    while not writer._in_hand:  # until the thread has taken what it takes, and waits for the lock
+        time.sleep(0.001)
     while writer._queue.qsize() < QUEUE_ROWS:
         writer.append(row)
 
