@@ -25,7 +25,7 @@ from outloop.store.heads import Head
 
 BATCH_ROWS = 500
 QUEUE_ROWS = 10_000
-LINGER_S = 0.05
+LINGER_S = 0.01
 RETRY_S = 1.0
 # A commit on the loop that took this long was a slow disk's: for a while the thread takes all of them.
 SLOW_S = 0.02
